@@ -1,0 +1,81 @@
+# Everything runs from .venv, which the first target that needs it makes; needs Python >= 3.11 and make.
+#   make train ARGS="--model.alpha 0.1"     passes options on (train, test, test-full, benchmark)
+#   make install PYTHON=python3.12          takes another interpreter
+#   make install TORCH_INDEX=URL            takes torch from another package index (its CPU builds, say)
+
+SHELL := bash
+PYTHON ?= python3
+TORCH_INDEX ?=
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+LOG := $(VENV)/install.log
+# The environment variables pin what builds a package as well (setuptools); which one does depends on pip's age.
+PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+	$(BIN)/python -m pip install --disable-pip-version-check --no-input --progress-bar off
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install lint format type test test-full train tensorboard benchmark clean
+
+help: ## show this list
+	@echo "sepsis-rl: treatment policies for sepsis, learned from records"
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) \
+		| while IFS='|' read -r name what; do printf '  make %-12s %s\n' "$$name" "$$what"; done
+	@echo
+	@sed -n 's/^#   \(make .*\)/  \1/p' $(firstword $(MAKEFILE_LIST))
+
+install: $(STAMP) ## make .venv with the pinned dependencies (the other targets do it when they need it)
+
+lint: $(STAMP) ## check style and format (ruff)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(STAMP) ## format the code and mend what can be mended (ruff)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+type: $(STAMP) ## check types (mypy --strict)
+	@$(BIN)/mypy
+
+test: $(STAMP) ## run the tests, without the slow ones
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-full: lint type ## check style and types, run all tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+train: $(STAMP) ## train CQL: lightning fit --config configs/cql.yaml
+	@$(BIN)/lightning fit --config configs/cql.yaml $(ARGS)
+
+tensorboard: $(STAMP) ## show the curves of all runs in a browser
+	@$(BIN)/tensorboard --logdir runs $(ARGS)
+
+benchmark: $(STAMP) ## measure the speed of environment and training, one after the other
+	@$(BIN)/python benchmarks/bench_env.py $(ARGS)
+	@$(BIN)/python benchmarks/bench_fit.py $(ARGS)
+
+clean: ## remove .venv and caches; runs/ and data/ stay
+	@rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find sepsis_rl tests benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "No '$(PYTHON)' here: install Python 3.11 or newer, or name one: make install PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed, '$(PYTHON)' is $$($(PYTHON) --version 2>&1); name another: make install PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "'$(PYTHON)' cannot make virtual environments (Debian, Ubuntu: install python3-venv)" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+		echo "Making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv --clear $(VENV); }
+	@echo "Installing sepsis-rl and $$(grep -c '^[^#].*==' constraints.txt) pinned packages into $(VENV): some minutes, most of them for torch"
+	@set -o pipefail; started=$$SECONDS; \
+	{ $(if $(TORCH_INDEX),$(PIP) --no-deps --index-url $(TORCH_INDEX) torch &&) $(PIP) -e '.[dev]'; } 2>&1 | tee $(LOG) \
+	| while read -r word rest; do case "$$word $$rest" in \
+		Downloading*MB\)|Using\ cached*MB\)) echo "  $$word $$rest" ;; \
+		Building\ wheel*\ started) echo "  $$word $${rest%: started}" ;; \
+		Installing\ collected*) echo "  Unpacking, about a minute" ;; esac; done \
+	|| { tail -n 20 $(LOG) >&2; echo "The installation failed; all of it is in $(LOG)" >&2; exit 1; }; \
+	echo "Installed in $$((SECONDS - started)) s"
+	@touch $@

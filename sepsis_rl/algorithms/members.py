@@ -1,0 +1,60 @@
+"""A run is a population: the settings of its members."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sepsis_rl.errors import InputError
+
+Scalars = Mapping[str, float | Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Members:
+    """The product of the listed settings, one row per member.
+
+    Attributes:
+        settings: For each member, the value of every scalar.
+        names: For each member, the scalars that were given as lists, such as `alpha=0.5,seed=42`;
+            empty for a single run.
+    """
+
+    settings: tuple[dict[str, float], ...]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Number of members."""
+        return len(self.settings)
+
+    def values(self, scalar: str) -> list[float]:
+        """The values of one scalar, a member each."""
+        return [setting[scalar] for setting in self.settings]
+
+
+def expand_members(scalars: Scalars) -> Members:
+    """Expands lists of values to their product, the last scalar varying fastest.
+
+    Args:
+        scalars: Name to value, or to a list of values.
+
+    Returns:
+        The members. Without any list it is one member with an empty name.
+
+    Raises:
+        InputError: A list is empty or names a value twice.
+    """
+    listed = [name for name, value in scalars.items() if isinstance(value, Sequence)]
+    axes: list[Sequence[float]] = []
+    for name, value in scalars.items():
+        axis = value if isinstance(value, Sequence) else [value]
+        if not axis or len(set(axis)) < len(axis):
+            raise InputError(
+                f"model.{name}={list(axis)}: a list of settings holds at least one value "
+                "and none of them twice"
+            )
+        axes.append(axis)
+    settings = [dict(zip(scalars, values, strict=True)) for values in itertools.product(*axes)]
+    names = [",".join(f"{name}={setting[name]:g}" for name in listed) for setting in settings]
+    return Members(tuple(settings), tuple(names))

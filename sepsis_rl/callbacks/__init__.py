@@ -1,0 +1,17 @@
+"""What happens around the gradient steps."""
+
+from sepsis_rl.callbacks.dose_images import DoseGridImages
+from sepsis_rl.callbacks.policy_evaluation import PolicyEvaluation
+from sepsis_rl.callbacks.policy_export import PolicyExport
+from sepsis_rl.callbacks.progress import FitProgressBar
+from sepsis_rl.callbacks.results import Results
+from sepsis_rl.callbacks.target_update import SoftTargetUpdate
+
+__all__ = [
+    "DoseGridImages",
+    "FitProgressBar",
+    "PolicyEvaluation",
+    "PolicyExport",
+    "Results",
+    "SoftTargetUpdate",
+]

@@ -1,0 +1,84 @@
+"""Writing a learned policy as a table that anybody can read."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from rich.console import Console
+
+from sepsis_rl.algorithms import OfflineAlgorithm
+from sepsis_rl.callbacks.results import NOT_FOR_CLINICAL_USE
+from sepsis_rl.errors import InputError
+from sepsis_rl.files import atomic_write
+
+
+class PolicyExport(pl.Callback):
+    """Writes `policy.csv` at the end of `predict`, a row for each state.
+
+    Columns: state, action, iv_fluid_level, vasopressor_level, supported (1 where the training data
+    has the pair), sofa_score, and the scores q_0, q_1, ... of all actions (logits for behavior
+    cloning). The first line is a comment.
+
+    Args:
+        member: Which member's policy, counted from 0.
+        output: Destination; `policy.csv` in the run's folder by default. An existing file is left
+            as it is and the next free number is taken.
+    """
+
+    def __init__(self, member: int = 0, output: str | None = None) -> None:
+        self.member = member
+        self.output = None if output is None else Path(output)
+        self.run_folder: Path | None = None
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Checks the member.
+
+        Raises:
+            InputError: There is no such member.
+        """
+        assert isinstance(pl_module, OfflineAlgorithm)
+        members = len(pl_module.members)
+        if not 0 <= self.member < members:
+            raise InputError(
+                f"export.member={self.member}: the checkpoint has members 0 to {members - 1}"
+            )
+
+    @rank_zero_only
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes the table."""
+        assert isinstance(pl_module, OfflineAlgorithm)
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        mdp = data.mdp
+        scores = pl_module.q_network.table()[self.member].cpu().numpy()
+        action = pl_module.policy(self.member).actions
+        iv_fluid, vasopressor = mdp.dose_grid.levels(action)
+        states = np.arange(len(action))
+        supported = data.pair_counts[states, action] > 0
+        name = pl_module.members.names[self.member] or "single run"
+        text = io.StringIO()
+        text.write(f"# {NOT_FOR_CLINICAL_USE} {type(pl_module).__name__}, {name}.\n")
+        writer = csv.writer(text, lineterminator="\n")
+        header = ["state", "action", "iv_fluid_level", "vasopressor_level", "supported"]
+        writer.writerow([*header, "sofa_score", *(f"q_{a}" for a in range(scores.shape[1]))])
+        for state in states:
+            doses = [action[state], iv_fluid[state], vasopressor[state], int(supported[state])]
+            sofa = f"{mdp.sofa_scores[state]:.6g}"
+            writer.writerow([state, *doses, sofa, *(f"{q:.9g}" for q in scores[state])])
+        path = _free(self.output or (self.run_folder or Path()) / "policy.csv")
+        with atomic_write(path) as file:
+            file.write(text.getvalue().encode())
+        Console().print(f"Policy of {len(states)} states: {path}", soft_wrap=True)
+
+
+def _free(path: Path) -> Path:
+    """The path itself, or the first of `name-1`, `name-2`, ... that is free."""
+    candidate, number = path, 0
+    while candidate.exists():
+        number += 1
+        candidate = path.with_stem(f"{path.stem}-{number}")
+    return candidate

@@ -1,0 +1,142 @@
+"""The progress bar of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from sepsis_rl.algorithms import OfflineAlgorithm
+from sepsis_rl.callbacks.policy_evaluation import PolicyEvaluation
+
+
+class _SpeedColumn(TextColumn):
+    """Optimizer steps per second; member-steps where there are several members."""
+
+    def __init__(self, members: int) -> None:
+        super().__init__("")
+        self._members = members
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        if speed is None:
+            return Text("- steps/s", style="dim")
+        text = f"{speed:.0f} steps/s"
+        if self._members > 1:
+            text += f" x {self._members} members"
+        return Text(text, style="dim")
+
+
+class FitProgressBar(ProgressBar):
+    """Step, speed, loss and the last survival with its interval, on one line.
+
+    Lightning's own bars count the batches of an epoch and read every metric at every batch; an
+    offline run is one endless epoch, and a step takes a few milliseconds. This one looks at the
+    run every `refresh_every` steps.
+
+    Args:
+        refresh_every: Steps between two looks.
+    """
+
+    def __init__(self, refresh_every: int = 50) -> None:
+        super().__init__()
+        self.refresh_every = refresh_every
+        self._enabled = True
+        self._progress: Progress | None = None
+
+    def disable(self) -> None:
+        """Called by Lightning on all processes but the first."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Called by Lightning on the first process."""
+        self._enabled = True
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draws the bar."""
+        if not self._enabled:
+            return
+        assert isinstance(pl_module, OfflineAlgorithm)
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            _SpeedColumn(len(pl_module.members)),
+            TextColumn("{task.fields[news]}"),
+            console=Console(soft_wrap=False),
+            refresh_per_second=4,
+            speed_estimate_period=20,
+        )
+        total = trainer.max_steps if trainer.max_steps > 0 else None
+        name = type(pl_module).__name__
+        self._progress.add_task(name, total=total, completed=trainer.global_step, news="")
+        self._progress.start()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
+    ) -> None:
+        """Looks at the run now and then."""
+        if trainer.global_step % self.refresh_every == 0:
+            self._update(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Shows the evaluation."""
+        self._update(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leaves the finished bar on the screen."""
+        self._update(trainer)
+        self._stop()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Gives the terminal back."""
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def _update(self, trainer: pl.Trainer) -> None:
+        if self._progress is not None:
+            task = self._progress.task_ids[0]
+            self._progress.update(task, completed=trainer.global_step, news=self._news(trainer))
+
+    def _news(self, trainer: pl.Trainer) -> str:
+        parts = []
+        loss = trainer.callback_metrics.get("train/loss")
+        if loss is not None:
+            parts.append(f"loss {float(loss):.4g}")
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, PolicyEvaluation) and callback.last is not None:
+                parts.append(survival_news(callback.last.survival_rate))
+        return "  ".join(parts)
+
+
+def survival_news(survival: Any) -> str:
+    """Survival in a few words.
+
+    Args:
+        survival: An `Interval` of (members,).
+
+    Returns:
+        Rate and interval of a single run; best, median and worst of several members.
+    """
+    rate, low, high = (100 * part for part in survival)
+    if len(rate) == 1:
+        return f"survival {rate[0]:.1f} % ({low[0]:.1f}-{high[0]:.1f})"
+    return f"survival best {rate.max():.1f}, median {rate.median():.1f}, worst {rate.min():.1f} %"

@@ -1,0 +1,184 @@
+"""What a run ends with: a table on the screen and the figures in a file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from sepsis_rl.algorithms import OfflineAlgorithm
+from sepsis_rl.callbacks.policy_evaluation import PolicyEvaluation
+from sepsis_rl.evaluation import PolicyScores
+from sepsis_rl.files import atomic_write
+from sepsis_rl.loggers import RunLogger
+from sepsis_rl.policies import (
+    Policy,
+    clinician_mode_policy,
+    clinician_policy,
+    optimal_policy,
+    random_policy,
+    tabular_policy,
+)
+
+NOT_FOR_CLINICAL_USE = "Research software on simulated patients. Not for clinical use."
+
+
+@dataclass(frozen=True)
+class _Row:
+    name: str
+    metrics: dict[str, float]
+
+
+class Results(pl.Callback):
+    """Compares the trained policy with the baselines at the end of fit, validate and test.
+
+    Prints a table of this run's policies beside random, the clinician, the clinician's most likely
+    action, the tabular baseline and the optimum, all on the same patients, and writes it to
+    `metrics.json` in the run's folder, with the evaluations of the whole run.
+    """
+
+    def __init__(self) -> None:
+        self.run_folder: Path | None = None
+        """Where `metrics.json` goes; the logger's folder in a fit."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes each member's settings for TensorBoard's page of hyper-parameters."""
+        assert isinstance(pl_module, OfflineAlgorithm)
+        if isinstance(trainer.logger, RunLogger):
+            self.run_folder = Path(trainer.logger.log_dir)
+            members = pl_module.members
+            for name, settings in zip(members.names, members.settings, strict=True):
+                described = {"algorithm": type(pl_module).__name__, **settings}
+                trainer.logger.log_member_settings(name, described)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Ends a fit."""
+        self._conclude(trainer, pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Ends `validate`; the validations of a fit have their own logs."""
+        if trainer.state.fn == "validate":
+            self._conclude(trainer, pl_module)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Ends `test`."""
+        self._conclude(trainer, pl_module)
+
+    def _conclude(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, OfflineAlgorithm)
+        evaluation = next(
+            callback
+            for callback in trainer.callbacks  # type: ignore[attr-defined]
+            if isinstance(callback, PolicyEvaluation)
+        )
+        baselines = self._baselines(trainer)
+        learned = module.policy_tables()
+        tables = torch.tensor(np.stack([policy.probabilities for policy in baselines]))
+        reference = torch.tensor(clinician_policy(trainer.datamodule.mdp).probabilities)  # type: ignore[attr-defined]
+        scores = evaluation.score(trainer, torch.cat([learned, tables.to(learned)]), reference)
+        if not trainer.is_global_zero:
+            return
+        algorithm = type(module).__name__
+        names = [f"{algorithm} {name}".strip() for name in module.members.names]
+        rows = _rows([*names, *(policy.name for policy in baselines)], scores)
+        self._write(trainer, evaluation, rows)
+        self._print(trainer, evaluation, rows, len(names))
+
+    def _baselines(self, trainer: pl.Trainer) -> list[Policy]:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        mdp = data.mdp
+        return [
+            random_policy(mdp),
+            clinician_policy(mdp),
+            clinician_mode_policy(mdp),
+            tabular_policy(mdp, data.train.counts(data.n_states, data.n_actions)),
+            optimal_policy(mdp),
+        ]
+
+    def _write(self, trainer: pl.Trainer, evaluation: PolicyEvaluation, rows: list[_Row]) -> None:
+        if self.run_folder is None:
+            return
+        path = self.run_folder / "metrics.json"
+        content = json.loads(path.read_text()) if path.exists() else {}
+        checkpoint = trainer.ckpt_path
+        result: dict[str, Any] = {
+            "note": NOT_FOR_CLINICAL_USE,
+            "inadmissible_actions": evaluation.strategy,
+            "patients": evaluation.patients,
+            "patients_seed": evaluation.seed,
+            "policies": {row.name: row.metrics for row in rows},
+        }
+        stage = str(trainer.state.fn.value)  # type: ignore[union-attr]
+        if stage == "fit":
+            result = {"step": trainer.global_step, **result, "evaluations": evaluation.history}
+            content["fit"] = result
+        else:
+            content.setdefault(stage, {})[Path(str(checkpoint)).name] = result
+        with atomic_write(path) as file:
+            file.write(json.dumps(content, indent=1).encode() + b"\n")
+
+    def _print(
+        self, trainer: pl.Trainer, evaluation: PolicyEvaluation, rows: list[_Row], learned: int
+    ) -> None:
+        console = Console()
+        table = Table(
+            title=f"90-day survival on ICU-Sepsis, {evaluation.patients:,} simulated patients\n"
+            f"inadmissible actions: {evaluation.strategy}",
+            caption="In parentheses 95 % intervals; the difference is paired, on the same "
+            f"patients. A step is 4 hours.\n{NOT_FOR_CLINICAL_USE}",
+            title_justify="left",
+            caption_justify="left",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+            collapse_padding=True,
+        )
+        table.add_column("policy", no_wrap=True)
+        table.add_column("exact %", justify="right", no_wrap=True)
+        table.add_column("rollout %", justify="right", no_wrap=True)
+        table.add_column("minus clinician", justify="right", no_wrap=True)
+        table.add_column("steps", justify="right", no_wrap=True)
+        for index, row in enumerate(rows):
+            values = row.metrics
+            table.add_row(
+                row.name,
+                f"{100 * values['survival_exact']:.2f}",
+                _interval(values, "survival_rate", ""),
+                _interval(values, "difference", "+"),
+                f"{values['length_exact']:.2f}",
+                style="bold" if index < learned else "",
+                end_section=index == learned - 1,
+            )
+        console.print(table)
+        if self.run_folder is not None:
+            console.print(f"Run folder:  {self.run_folder}", soft_wrap=True)
+        if trainer.state.fn == "fit" and isinstance(trainer.logger, RunLogger):
+            console.print(
+                f"TensorBoard: tensorboard --logdir {trainer.logger.save_dir}", soft_wrap=True
+            )
+
+
+def _rows(names: list[str], scores: PolicyScores) -> list[_Row]:
+    columns = {**scores.metrics(), "length_exact": scores.length_exact}
+    assert scores.difference is not None
+    for part, values in zip(("", "_low", "_high"), scores.difference, strict=True):
+        columns[f"difference{part}"] = values
+    table = {name: values.tolist() for name, values in columns.items()}
+    return [
+        _Row(name, {key: values[index] for key, values in table.items()})
+        for index, name in enumerate(names)
+    ]
+
+
+def _interval(values: dict[str, float], name: str, sign: str) -> str:
+    estimate, low, high = (100 * values[name + part] for part in ("", "_low", "_high"))
+    if np.isclose(low, high):
+        return f"{estimate:{sign}.1f}"
+    return f"{estimate:{sign}.1f} ({low:{sign}.1f}{"," if sign else "–"}{" " if sign else ""}{high:{sign}.1f})"

@@ -1,0 +1,72 @@
+"""Soft updates of the target network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from sepsis_rl.errors import InputError
+
+
+class SoftTargetUpdate(pl.Callback):
+    """Moves a target network toward the online one after every optimizer step.
+
+    target <- tau * online + (1 - tau) * target (Lillicrap et al., 2016, "Continuous control with
+    deep reinforcement learning", Algorithm 1), for all parameters in one fused operation.
+
+    It hangs on the optimizer's post-step hook, so it runs exactly once per optimizer step, also
+    under gradient accumulation and manual optimization. A module without a `target_q_network` is
+    left alone.
+
+    Args:
+        tau: Share of the online network in (0, 1]; one number, or one for each member.
+    """
+
+    def __init__(self, tau: float | Sequence[float] = 0.005) -> None:
+        self.tau = [tau] if isinstance(tau, float | int) else list(tau)
+        for value in self.tau:
+            if not 0 < value <= 1:
+                raise InputError(f"tau={value} cannot be used: give a number in (0, 1]")
+        self._hook: RemovableHandle | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Attaches the update to the optimizer, whose state is restored by now."""
+        if not hasattr(pl_module, "target_q_network"):
+            return
+        online = list(pl_module.q_network.parameters())
+        target = list(pl_module.target_q_network.parameters())
+        weight = self._weights(online)
+
+        @torch.no_grad()  # hooks run with gradients on: the target would join the graph
+        def update(*_: Any) -> None:
+            torch._foreach_lerp_(target, online, weight)
+
+        self._hook = trainer.optimizers[0].register_step_post_hook(update)
+
+    def _weights(self, parameters: list[torch.nn.Parameter]) -> float | list[Tensor]:
+        if len(set(self.tau)) == 1:
+            return self.tau[0]
+        return [
+            torch.tensor(self.tau, device=p.device, dtype=p.dtype).view(-1, *[1] * (p.ndim - 1))
+            for p in parameters
+        ]
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Detaches it."""
+        self._detach()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Detaches it."""
+        self._detach()
+
+    def _detach(self) -> None:
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None

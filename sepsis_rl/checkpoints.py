@@ -1,0 +1,180 @@
+"""Checkpoint files: where they are, what is in them, and one member out of many."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import torch
+from torch import Tensor
+
+from sepsis_rl.algorithms.base import CHECKPOINT_FORMAT, OfflineAlgorithm
+from sepsis_rl.errors import InputError
+from sepsis_rl.files import atomic_write
+
+FOLDER = "checkpoints"
+LAST = "last.ckpt"
+
+
+def find_last(runs: str | Path, name: str) -> Path:
+    """Finds the newest run's last checkpoint.
+
+    Args:
+        runs: Folder of all runs.
+        name: Name of the run.
+
+    Returns:
+        `<runs>/<name>/version_N/checkpoints/last.ckpt` of the largest N that has one.
+
+    Raises:
+        InputError: No run of that name has one.
+    """
+    versions = {
+        int(match[1]): folder
+        for folder in Path(runs, name).glob("version_*")
+        if (match := re.fullmatch(r"version_(\d+)", folder.name))
+    }
+    for number in sorted(versions, reverse=True):
+        path = versions[number] / FOLDER / LAST
+        if path.is_file():
+            return path
+    raise InputError(
+        f"--ckpt_path last: no {LAST} in {Path(runs, name)}/version_*/{FOLDER}/. Give the path of "
+        "a checkpoint, another run name (--trainer.logger.init_args.name), or leave --ckpt_path "
+        "out to start anew"
+    )
+
+
+def run_folder(checkpoint: str | Path) -> Path:
+    """The folder of the run that a checkpoint belongs to."""
+    folder = Path(checkpoint).resolve().parent
+    return folder.parent if folder.name == FOLDER else folder
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Reads a checkpoint without ever running what is in it.
+
+    Args:
+        path: A file, or an address that fsspec opens.
+
+    Returns:
+        Tensors, on the CPU, and primitives.
+
+    Raises:
+        InputError: There is no such file, or it is no checkpoint of this project.
+    """
+    try:
+        with fsspec.open(str(path), "rb") as file:
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"checkpoint {path}: there is no such file") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
+        raise InputError(
+            f"checkpoint {path} cannot be read: it is torn, or holds more than tensors and plain "
+            "values and was not loaded for safety"
+        ) from error
+    about = checkpoint.get("sepsis_rl") if isinstance(checkpoint, dict) else None
+    if not isinstance(about, dict) or "_instantiator" in checkpoint.get("hyper_parameters", {}):
+        raise InputError(f"checkpoint {path} was not written by sepsis-rl")
+    if about["format"] != CHECKPOINT_FORMAT:
+        raise InputError(
+            f"checkpoint {path} has format {about['format']}; this version reads "
+            f"{CHECKPOINT_FORMAT}"
+        )
+    return checkpoint
+
+
+def compare_with(
+    checkpoint: dict[str, Any], module: OfflineAlgorithm, path: str | Path
+) -> list[str]:
+    """Compares a checkpoint with the module it is to be loaded into.
+
+    Args:
+        checkpoint: As `read_checkpoint` returns it.
+        module: As the config and the command line made it.
+        path: The file, for messages.
+
+    Returns:
+        A line for each setting that differs; the module's own is what counts.
+
+    Raises:
+        InputError: The checkpoint's weights do not fit: another algorithm, number of members or
+            network.
+    """
+    about = checkpoint["sepsis_rl"]
+    algorithm = type(module).__name__
+    if about["algorithm"] != algorithm:
+        raise InputError(
+            f"checkpoint {path} holds {about['algorithm']}, and the config asks for {algorithm}; "
+            f"use the config of the run that wrote it"
+        )
+    if len(about["members"]) != len(module.members):
+        raise InputError(
+            f"checkpoint {path} holds {len(about['members'])} member(s), and the config makes "
+            f"{len(module.members)}; use the config of the run that wrote it, or take one member "
+            "out with `lightning export`"
+        )
+    held, given = checkpoint["hyper_parameters"], dict(module.hparams)
+    for name in ("embedding_dim", "hidden_dims"):
+        if _plain(held[name]) != _plain(given[name]):
+            raise InputError(
+                f"checkpoint {path} holds a network with {name}={_plain(held[name])}, and the "
+                f"config asks for {_plain(given[name])}"
+            )
+    return [
+        f"model.{name}: {_plain(held.get(name))} in the checkpoint, {_plain(given[name])} now"
+        for name in given
+        if _plain(held.get(name)) != _plain(given[name])
+    ]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def export_member(source: str | Path, member: int, output: str | Path) -> None:
+    """Takes one member out of a population as an ordinary single-run checkpoint.
+
+    It can be resumed, scored and exported with the single-run config and that member's settings.
+
+    Args:
+        source: A checkpoint with several members.
+        member: Which one, counted from 0.
+        output: Destination, a file that is not there yet.
+
+    Raises:
+        InputError: There is no such member, or the destination exists.
+    """
+    checkpoint = read_checkpoint(source)
+    about = checkpoint["sepsis_rl"]
+    if not 0 <= member < len(about["members"]):
+        raise InputError(
+            f"--member {member}: {source} has {len(about['members'])} member(s), "
+            f"0 to {len(about['members']) - 1}"
+        )
+    if Path(output).exists():
+        raise InputError(f"--output {output} exists already; give another name")
+    one = slice(member, member + 1)
+    checkpoint["state_dict"] = {
+        name: value[one].clone() for name, value in checkpoint["state_dict"].items()
+    }
+    for optimizer in checkpoint["optimizer_states"]:
+        for state in optimizer["state"].values():
+            for name, value in state.items():
+                if isinstance(value, Tensor) and value.ndim > 0:
+                    state[name] = value[one].clone()
+    settings = about["members"][member]
+    checkpoint["hyper_parameters"].update(settings)
+    about.update(members=[settings], names=[""])
+    # What callbacks remember is the population's story, not the member's.
+    history = checkpoint["callbacks"].get("PolicyEvaluation", {}).get("history", [])
+    checkpoint["callbacks"] = {
+        "PolicyEvaluation": {
+            "history": [{**entry, "members": [entry["members"][member]]} for entry in history]
+        }
+    }
+    with atomic_write(output) as file:
+        torch.save(checkpoint, file)

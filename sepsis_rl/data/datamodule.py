@@ -1,0 +1,487 @@
+"""Feeding transitions to a population: `OfflineDataModule`."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import lightning.pytorch as pl
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from sepsis_rl.data.collection import POLICIES, PolicyName, behavior_policy, collect
+from sepsis_rl.data.transitions import Transitions
+from sepsis_rl.errors import InputError
+from sepsis_rl.mdp import TabularMDP, load_icu_sepsis
+from sepsis_rl.randomness import BATCH, integers, uniform
+
+HELD_OUT_SEED_OFFSET: Final = 1_000_000
+"""How far the seed of the held-out episodes lies from that of the training episodes."""
+
+# A word of the split's address; the streams in randomness.py count from 1.
+_SPLIT = 0
+# Rows drawn at once: enough to make the overhead of a call vanish, few enough to stay in cache.
+_ROWS_PER_BLOCK = 2**15
+# Held-out rows per batch: bounds the activations of a population of networks.
+_ROWS_PER_HELD_OUT_BATCH = 4096
+
+
+class Batch(NamedTuple):
+    """Transitions for each member, columns of shape (members, batch).
+
+    Attributes:
+        observation: int64, state index.
+        action: int64, action index.
+        reward: float32.
+        next_observation: int64, state index.
+        terminated: float32, 1 where the episode ended in `next_observation`. A truncated one did
+            not, so its value goes on.
+    """
+
+    observation: Tensor
+    action: Tensor
+    reward: Tensor
+    next_observation: Tensor
+    terminated: Tensor
+
+
+class TransitionTable:
+    """Transitions on a device, 8 bytes a row: the columns of a batch packed into one integer.
+
+    A batch is then one gather from memory instead of five.
+
+    Args:
+        transitions: The rows.
+        device: Where they live.
+
+    Raises:
+        InputError: A row does not fit into 63 bits.
+    """
+
+    def __init__(self, transitions: Transitions, device: torch.device | str) -> None:
+        rewards, reward_index = np.unique(transitions.reward, return_inverse=True)
+        word = transitions.terminated.astype(np.int64)
+        used = 1
+        self._fields: list[tuple[int, int]] = []  # (shift, mask)
+        for column in (
+            transitions.observation,
+            transitions.action,
+            reward_index,
+            transitions.next_observation,
+        ):
+            bits = int(column.max()).bit_length()
+            self._fields.append((used, (1 << bits) - 1))
+            used += bits
+            if used > 63:
+                raise InputError(
+                    f"{transitions!r}: a row needs more than 63 bits; there are too many different "
+                    "states, actions and rewards"
+                )
+            word |= column << (used - bits)
+        self._words = torch.as_tensor(word, device=device)
+        self._rewards = torch.as_tensor(rewards, device=device)
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self._words)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the rows live."""
+        return self._words.device
+
+    def gather(self, rows: Tensor) -> Batch:
+        """The columns of given rows.
+
+        Args:
+            rows: int64, any shape.
+
+        Returns:
+            Columns of that shape.
+        """
+        word = self._words.take(rows)
+        observation, action, reward, next_observation = (
+            (word >> shift).bitwise_and_(mask) for shift, mask in self._fields
+        )
+        return Batch(
+            observation=observation,
+            action=action,
+            reward=self._rewards.take(reward),
+            next_observation=next_observation,
+            terminated=word.bitwise_and_(1).to(torch.float32),
+        )
+
+
+class AddressedBatches:
+    """Batches without an end, drawn uniformly with replacement.
+
+    Batch k of a member is a function of its seed and k alone: the same in a population, after a
+    resume, and split over processes, each of which takes its contiguous share.
+
+    Args:
+        table: Rows to draw from, on the device of the batches.
+        member_seeds: int64 (members,).
+        batch_size: Rows of a member's batch over all processes.
+        first: Says, each time an iteration begins, which batch it begins with.
+        rank: This process.
+        world_size: Number of processes.
+
+    Raises:
+        InputError: The processes cannot split a batch evenly.
+    """
+
+    # No __len__: Lightning reads a sized loader differently, and counts epochs by it.
+
+    def __init__(
+        self,
+        table: TransitionTable,
+        member_seeds: Tensor,
+        batch_size: int,
+        first: Callable[[], int] = lambda: 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        check_batch_size(batch_size, world_size)
+        self._table = table
+        self._seeds = member_seeds.to(table.device).view(1, -1, 1)
+        share = batch_size // world_size
+        self._position = torch.arange(rank * share, (rank + 1) * share, device=table.device)
+        self._first = first
+        self._block = max(1, _ROWS_PER_BLOCK // (share * self._seeds.numel()))
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yields batches from the first one asked for onward."""
+        first = self._first()
+        while True:
+            # Batches are addressed, so drawing several at once changes none of them.
+            k = torch.arange(first, first + self._block, device=self._table.device)
+            rows = integers(len(self._table), self._seeds, k.view(-1, 1, 1), BATCH, self._position)
+            block = self._table.gather(rows)
+            yield from map(Batch._make, zip(*(column.unbind() for column in block), strict=True))
+            first += self._block
+
+
+class HeldOutBatches:
+    """All held-out rows once, in a few large batches of shape (1, rows), split over processes.
+
+    Args:
+        table: The held-out rows.
+        rank: This process.
+        world_size: Number of processes.
+    """
+
+    def __init__(self, table: TransitionTable, rank: int = 0, world_size: int = 1) -> None:
+        n = len(table)
+        first, end = rank * n // world_size, (rank + 1) * n // world_size
+        # By the largest share, so that all processes take the same number of steps.
+        n_batches = -(-n // (world_size * _ROWS_PER_HELD_OUT_BATCH))
+        edges = [first + (end - first) * i // n_batches for i in range(n_batches + 1)]
+        self._batches = [
+            table.gather(torch.arange(low, high, device=table.device).unsqueeze(0))
+            for low, high in itertools.pairwise(edges)
+        ]
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yields the batches in the order of their rows."""
+        return iter(self._batches)
+
+
+class OfflineDataModule(pl.LightningDataModule):
+    """Recorded episodes for training, and others held out from it.
+
+    Without a `path`, episodes are simulated on first use and cached: `episodes` to train on, and
+    `held_out_episodes` of another seed. With a `path`, a share of the file's episodes is held out,
+    never part of one. The rows live on the training device and batches are gathered there; there
+    are no worker processes.
+
+    Args:
+        path: A file written by `lightning collect` or `Transitions.save`; None simulates.
+        policy: Behavior policy of the simulation.
+        episodes: Simulated episodes to train on.
+        seed: Of the simulated training episodes.
+        held_out_episodes: Simulated episodes to hold out.
+        held_out_seed: Of the simulated held-out episodes, or of the choice of those of a file.
+            None: `seed` + 1,000,000.
+        held_out_share: Share of a file's episodes to hold out, between 0 and 1.
+        batch_size: Rows of a gradient step, over all devices.
+        cache_dir: Folder of the simulated episodes.
+
+    Raises:
+        InputError: An argument is out of range.
+    """
+
+    def __init__(
+        self,
+        path: str | None = None,
+        policy: PolicyName = "clinician",
+        episodes: int = 5000,
+        seed: int = 42,
+        held_out_episodes: int = 1000,
+        held_out_seed: int | None = None,
+        held_out_share: float = 0.2,
+        batch_size: int = 256,
+        cache_dir: str = "data",
+    ) -> None:
+        super().__init__()
+        for name, value, least in (
+            ("episodes", episodes, 1),
+            ("seed", seed, 0),
+            ("held_out_episodes", held_out_episodes, 1),
+            ("held_out_seed", held_out_seed, 0),
+            ("batch_size", batch_size, 1),
+        ):
+            if value is not None and value < least:
+                raise InputError(
+                    f"data.{name}={value} cannot be used: give an integer from {least} upward"
+                )
+        if not 0 < held_out_share < 1:
+            raise InputError(
+                f"data.held_out_share={held_out_share} cannot be used: give a share above 0 and "
+                "below 1"
+            )
+        if policy not in POLICIES:
+            raise InputError(
+                f"data.policy={policy} cannot be used: give one of {', '.join(POLICIES)}"
+            )
+        if path is None and held_out_seed == seed:
+            raise InputError(
+                f"data.held_out_seed={held_out_seed} is the training seed: its episodes would not "
+                "be held out; give another"
+            )
+        self.path = None if path is None else Path(path)
+        self.policy = policy
+        self.episodes = episodes
+        self.seed = seed
+        self.held_out_episodes = held_out_episodes
+        self.held_out_seed = seed + HELD_OUT_SEED_OFFSET if held_out_seed is None else held_out_seed
+        self.held_out_share = held_out_share
+        self.batch_size = batch_size
+        self.cache_dir = Path(cache_dir)
+        self._episodes: tuple[Transitions, Transitions] | None = None
+
+    # -- what there is after `setup` -----------------------------------------------------------
+
+    @property
+    def mdp(self) -> TabularMDP:
+        """Tables of the environment that the data were recorded in."""
+        return load_icu_sepsis()
+
+    @property
+    def n_states(self) -> int:
+        """Number of states."""
+        return self.mdp.n_states
+
+    @property
+    def n_actions(self) -> int:
+        """Number of actions."""
+        return self.mdp.n_actions
+
+    @property
+    def train(self) -> Transitions:
+        """Episodes to learn from."""
+        return self._loaded[0]
+
+    @property
+    def held_out(self) -> Transitions:
+        """Episodes that nothing learns from."""
+        return self._loaded[1]
+
+    @property
+    def pair_counts(self) -> npt.NDArray[np.int64]:
+        """How often each action was taken in each state in `train`, (n_states, n_actions)."""
+        return self.train.pair_counts(self.n_states, self.n_actions)
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 over the columns of `train` and `held_out`, in hexadecimal."""
+        both = f"{self.train.content_hash} {self.held_out.content_hash}"
+        return hashlib.sha256(both.encode()).hexdigest()
+
+    @property
+    def _loaded(self) -> tuple[Transitions, Transitions]:
+        if self._episodes is None:
+            raise RuntimeError("the data are not loaded yet; call prepare_data() and setup()")
+        return self._episodes
+
+    # -- Lightning's hooks ---------------------------------------------------------------------
+
+    def prepare_data(self) -> None:
+        """Simulates what is not cached yet; Lightning calls it in one process of a machine.
+
+        Raises:
+            InputError: The file is missing, or the cache folder cannot be written to.
+        """
+        if self.path is not None:
+            if not self.path.is_file():
+                raise InputError(f"data.path={self.path}: there is no such file")
+            return
+        for episodes, seed in self._simulated:
+            path = self._cache_path(episodes, seed)
+            if not path.exists():
+                policy = behavior_policy(self.mdp, self.policy)
+                data = collect(self.mdp, policy, episodes=episodes, seed=seed)
+                # Another run may have written it meanwhile: the same bytes, so replacing is safe.
+                data.save(path, overwrite=True)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Loads and checks the data and moves them to the training device.
+
+        Raises:
+            InputError: The data break a rule, or cannot be split as asked.
+        """
+        _, world_size, device = self._place()
+        if stage == "fit":
+            check_batch_size(self.batch_size, world_size)
+        if self._episodes is None:
+            self._episodes = self._load()
+        if len(self.held_out) < world_size:
+            raise InputError(
+                f"{len(self.held_out)} held-out rows cannot be split over {world_size} processes; "
+                "hold out more"
+            )
+        self._train_table = TransitionTable(self.train, device)
+        self._held_out_table = TransitionTable(self.held_out, device)
+
+    def train_dataloader(self) -> AddressedBatches:
+        """Batches for the members of the module that is trained, from the trainer's step onward."""
+        trainer = self.trainer
+        if trainer is None:
+            raise RuntimeError("train_dataloader needs a Trainer; without one use AddressedBatches")
+        rank, world_size, _ = self._place()
+        seeds = trainer.lightning_module.member_seeds
+        assert isinstance(seeds, Tensor)
+        return AddressedBatches(
+            self._train_table,
+            seeds,
+            self.batch_size,
+            # The step is read when the iteration begins, which is after a checkpoint is restored.
+            # Counting batches here instead would count the one that Lightning reads ahead.
+            first=lambda: trainer.global_step * trainer.accumulate_grad_batches,
+            rank=rank,
+            world_size=world_size,
+        )
+
+    def val_dataloader(self) -> HeldOutBatches:
+        """The held-out rows."""
+        rank, world_size, _ = self._place()
+        return HeldOutBatches(self._held_out_table, rank, world_size)
+
+    def test_dataloader(self) -> HeldOutBatches:
+        """The held-out rows."""
+        return self.val_dataloader()
+
+    def predict_dataloader(self) -> list[Tensor]:
+        """All states in one batch, (n_states,)."""
+        _, _, device = self._place()
+        return [torch.arange(self.n_states, device=device)]
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Batches are made on the device, so there is nothing to do."""
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Names the data for the checkpoint."""
+        return {"content_hash": self.content_hash}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Warns where the checkpoint was trained on other data."""
+        if state_dict["content_hash"] != self.content_hash:
+            rank_zero_warn(
+                "the checkpoint was trained on other data than these: content hash "
+                f"{state_dict['content_hash'][:12]} there, {self.content_hash[:12]} here "
+                f"({self.train!r})"
+            )
+
+    # -- loading -------------------------------------------------------------------------------
+
+    def _place(self) -> tuple[int, int, torch.device]:
+        """This process, the number of processes, and the device of this one."""
+        if self.trainer is None:
+            return 0, 1, torch.device("cpu")
+        trainer = self.trainer
+        return trainer.global_rank, trainer.world_size, trainer.strategy.root_device
+
+    @property
+    def _simulated(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Number of episodes and seed: to train on, held out."""
+        return (self.episodes, self.seed), (self.held_out_episodes, self.held_out_seed)
+
+    def _cache_path(self, episodes: int, seed: int) -> Path:
+        environment = self.mdp.environment_id.rsplit("/", 1)[-1].lower()
+        name = f"{environment}_{self.mdp.environment_version}_{self.policy}"
+        return self.cache_dir / f"{name}_{episodes}-episodes_seed-{seed}.npz"
+
+    def _load(self) -> tuple[Transitions, Transitions]:
+        if self.path is not None:
+            return self._split(self._read(self.path))
+        train, held_out = (self._read_cached(*simulated) for simulated in self._simulated)
+        return train, held_out
+
+    def _read(self, path: Path) -> Transitions:
+        data = Transitions.load(path)
+        mdp, origin = self.mdp, data.provenance
+        if origin.environment_id != mdp.environment_id:
+            raise InputError(
+                f"{path}: it was recorded in {origin.environment_id}; accepted is "
+                f"{mdp.environment_id}"
+            )
+        if origin.environment_version != mdp.environment_version:
+            rank_zero_warn(
+                f"{path} was recorded in version {origin.environment_version} of "
+                f"{origin.environment_id}; installed is {mdp.environment_version}"
+            )
+        data.validate(
+            mdp.n_states, mdp.n_actions, terminal=mdp.terminal, rewards=mdp.rewards, where=path
+        )
+        return data
+
+    def _read_cached(self, episodes: int, seed: int) -> Transitions:
+        path = self._cache_path(episodes, seed)
+        data = self._read(path)
+        name = behavior_policy(self.mdp, self.policy).name
+        held = data.provenance
+        if (held.policy, held.episodes, held.seed) != (name, episodes, seed):
+            raise InputError(
+                f"{path}: its name promises {episodes:,} episodes of {name} with seed {seed}, and "
+                f"it holds {data!r}; remove it, and it is collected again"
+            )
+        return data
+
+    def _split(self, data: Transitions) -> tuple[Transitions, Transitions]:
+        """Holds out a share of a file's episodes, chosen by the held-out seed."""
+        n = data.n_episodes
+        n_held_out = round(self.held_out_share * n)
+        if not 0 < n_held_out < n:
+            raise InputError(
+                f"data.held_out_share={self.held_out_share} of the {n:,} episodes of {self.path} "
+                f"holds out {n_held_out:,}; both parts need one"
+            )
+        order = uniform(self.held_out_seed, _SPLIT, torch.arange(n)).argsort(stable=True)
+        is_held_out = np.zeros(n, dtype=np.bool_)
+        is_held_out[order[:n_held_out].numpy()] = True
+        return data.select_episodes(~is_held_out), data.select_episodes(is_held_out)
+
+
+def check_batch_size(batch_size: int, world_size: int) -> None:
+    """Checks that processes can split a batch evenly.
+
+    Raises:
+        InputError: They cannot.
+    """
+    if batch_size % world_size:
+        raise InputError(
+            f"data.batch_size={batch_size} cannot be split evenly over {world_size} devices; give "
+            f"a multiple of {world_size}"
+        )

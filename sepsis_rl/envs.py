@@ -1,0 +1,501 @@
+"""Where policies act: the real environment, and thousands of its patients at once.
+
+`BatchedSepsisEnv` steps over the same tables as the real `gymnasium.make` environment, many
+patients together, on any torch device. Its draws are addressed (see `randomness`): what happens to
+patient i in step t of an episode is a function of (seed, i, episode, t) and of what the policy
+does, not of who else is in the batch, so a share of the patients meets what it would have met
+among all of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from torch import Tensor
+
+from sepsis_rl.errors import InputError
+from sepsis_rl.mdp import (
+    ENVIRONMENT_ID,
+    FloatArray,
+    Strategy,
+    TabularMDP,
+    check_strategy,
+    import_icu_sepsis,
+)
+from sepsis_rl.randomness import ACTION, START, TRANSITION, RowSampler, hash_address, uniform
+
+# gymnasium takes seeds of any size, but numpy's legacy interfaces and readers do not.
+_SEED_BITS = 63
+
+
+def make_env(strategy: Strategy = "mean") -> gymnasium.Env[Any, Any]:
+    """The real ICU-Sepsis environment of `gymnasium.make`, registered if it was not yet.
+
+    Args:
+        strategy: What it does with inadmissible actions.
+
+    Raises:
+        InputError: The strategy is unknown.
+    """
+    check_strategy(strategy)
+    import_icu_sepsis()
+    # gymnasium's checker would warn that infos share the environment's lists, which is so.
+    return gymnasium.make(
+        ENVIRONMENT_ID, inadmissible_action_strategy=strategy, disable_env_checker=True
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Tables:
+    """The tables of a decision process as tensors on one device, under one strategy."""
+
+    starts: RowSampler
+    transitions: RowSampler
+    row_index: Tensor  # (n_states * n_actions,) int64
+    rewards: Tensor  # (n_states,) float64
+    terminal: Tensor  # (n_states,) bool
+    admissible: Tensor  # (n_states, n_actions) bool
+    state_vectors: Tensor  # (n_states, n_features) float64
+    sofa_scores: Tensor  # (n_states,) float64
+    admissible_actions: npt.NDArray[np.object_]  # (n_states,) of lists
+
+
+@functools.lru_cache(maxsize=8)
+def _tables(mdp: TabularMDP, strategy: Strategy, device: torch.device) -> _Tables:
+    rows, row_index = mdp.dynamics(strategy)
+    actions = np.empty(mdp.n_states, dtype=np.object_)
+    actions[:] = [np.flatnonzero(mask).tolist() for mask in mdp.admissible]
+    return _Tables(
+        starts=RowSampler(sp.csr_array(mdp.start[None, :]), device),
+        transitions=RowSampler(rows, device),
+        row_index=torch.tensor(row_index.ravel(), device=device),
+        rewards=torch.tensor(mdp.rewards, device=device),
+        terminal=torch.tensor(mdp.terminal, device=device),
+        admissible=torch.tensor(mdp.admissible, device=device),
+        state_vectors=torch.tensor(mdp.state_vectors, device=device),
+        sofa_scores=torch.tensor(mdp.sofa_scores, device=device),
+        admissible_actions=actions,
+    )
+
+
+class BatchedSepsisEnv(VectorEnv[Tensor, Any, Tensor]):
+    """Many patients of a `TabularMDP` at once, as a gymnasium vector environment.
+
+    Observations, rewards and flags are torch tensors on `device`; on the CPU `numpy.asarray` shares
+    their memory. With `info=True` the infos have the keys and shapes of
+    `gymnasium.vector.SyncVectorEnv` over the real environment: `state_vector`, `sofa_score` and the
+    `_key` masks are tensors, `admissible_actions` is a numpy array of lists. An environment whose
+    step is an automatic reset ignores its action.
+
+    With `AutoresetMode.DISABLED` a finished patient stays where it is, with reward 0 and its flags
+    up, until a reset (gymnasium's own SyncVectorEnv refuses to step it). Steps then cost what the
+    patients still under treatment cost.
+
+    Args:
+        mdp: The decision process.
+        num_envs: Number of patients.
+        strategy: What happens to inadmissible actions.
+        device: Where tensors live.
+        autoreset_mode: gymnasium's three modes.
+        max_episode_steps: Steps after which an episode is truncated; None takes that of `mdp`.
+        info: False leaves the infos empty, except `final_obs` with `AutoresetMode.SAME_STEP`.
+
+    Raises:
+        InputError: An unknown strategy, or a number below 1.
+    """
+
+    def __init__(
+        self,
+        mdp: TabularMDP,
+        num_envs: int,
+        *,
+        strategy: Strategy = "mean",
+        device: torch.device | str = "cpu",
+        autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
+        max_episode_steps: int | None = None,
+        info: bool = True,
+    ) -> None:
+        check_strategy(strategy)
+        limit = mdp.max_episode_steps if max_episode_steps is None else max_episode_steps
+        if num_envs < 1 or limit < 1:
+            raise InputError(
+                f"num_envs is {num_envs} and max_episode_steps is {limit}; accepted: 1 or more"
+            )
+        self.mdp = mdp
+        self.num_envs = num_envs
+        self.strategy = strategy
+        self.device = torch.device(device)
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.max_episode_steps = limit
+        self.metadata = {"render_modes": [], "autoreset_mode": self.autoreset_mode}
+        self.single_observation_space = gymnasium.spaces.Discrete(mdp.n_states)
+        self.single_action_space = gymnasium.spaces.Discrete(mdp.n_actions)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+
+        self._with_info = info
+        self._tables = _tables(mdp, strategy, self.device)
+        self._patients = torch.arange(num_envs, device=self.device)
+        self._seed: int | None = None
+        self._episodes = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
+        self._keys = torch.zeros_like(self._episodes)  # one random word for each episode
+        self._steps = torch.zeros_like(self._episodes)
+        self._states = torch.zeros_like(self._episodes)
+        self._terminated = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
+        self._truncated = torch.zeros_like(self._terminated)
+
+    @property
+    def episode_keys(self) -> Tensor:
+        """(num_envs,) int64, hash of (seed, episode, patient): the address of further draws."""
+        return self._keys.clone()
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Starts an episode in every environment, or in those of a mask.
+
+        Args:
+            seed: Address of everything that happens from here on. None keeps the seed there is
+                and goes on to its next episodes (the first time, it draws a seed).
+            options: "patients", (num_envs,) integers, the patients' addresses (at first
+                0, 1, 2, ...); "reset_mask", (num_envs,) bool, the environments to reset, as
+                gymnasium has it.
+
+        Returns:
+            Observations (num_envs,) int64 and infos.
+
+        Raises:
+            ValueError: An option has another shape or type, or the mask resets nothing.
+        """
+        super().reset(seed=seed)
+        options = options or {}
+        mask = options.get("reset_mask")
+        if mask is not None:
+            mask = self._as_tensor(mask, "options['reset_mask']", torch.bool)
+            if not mask.any():
+                raise ValueError("options['reset_mask'] resets no environment")
+        if "patients" in options:
+            self._patients = self._as_tensor(
+                options["patients"], "options['patients']", torch.int64
+            )
+        first = self._seed is None
+        if first or seed is not None:
+            self._seed = self.np_random_seed
+        which = slice(None) if mask is None else mask.nonzero().squeeze(1)
+        if first or seed is not None:
+            self._episodes[which] = 0
+        else:
+            self._episodes[which] += 1
+        self._begin(which)
+        return self._states.clone(), self._infos(self._states, mask)
+
+    def step(self, actions: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+        """Treats every patient for one step of 4 hours.
+
+        Args:
+            actions: (num_envs,) integers, a tensor or an array.
+
+        Returns:
+            Observations int64, rewards float64, terminated bool, truncated bool, each (num_envs,),
+            and infos.
+
+        Raises:
+            ValueError: Actions of another shape or type, or out of range.
+            icu_sepsis.utils.exceptions.InadmissibleActionError: The strategy is "raise_exception"
+                and an action is inadmissible. Nothing has moved then.
+            gymnasium.error.ResetNeeded: There was no reset yet.
+        """
+        if self._seed is None:
+            raise gymnasium.error.ResetNeeded("call reset before step")
+        actions = self._as_tensor(actions, "actions", torch.int64)
+        n_actions = self.mdp.n_actions
+        if ((actions < 0) | (actions >= n_actions)).any():
+            where = int(((actions < 0) | (actions >= n_actions)).nonzero()[0])
+            raise ValueError(
+                f"action {int(actions[where])} of environment {where} is out of range; "
+                f"accepted: 0 to {n_actions - 1}"
+            )
+        over = self._terminated | self._truncated
+        if self.autoreset_mode is AutoresetMode.SAME_STEP or not over.any():
+            rewards = self._advance(slice(None), actions)
+        else:
+            active = (~over).nonzero().squeeze(1)
+            rewards = torch.zeros(self.num_envs, dtype=torch.float64, device=self.device)
+            rewards[active] = self._advance(active, actions[active])
+            if self.autoreset_mode is AutoresetMode.NEXT_STEP:
+                self._begin_next(over)
+        terminated, truncated = self._terminated.clone(), self._truncated.clone()
+
+        infos: dict[str, Any] = {}
+        if self.autoreset_mode is AutoresetMode.SAME_STEP:
+            over = terminated | truncated
+            if over.any():
+                infos["final_obs"] = self._states * over
+                infos["_final_obs"] = over
+                if self._with_info:
+                    infos["final_info"] = self._infos(self._states, over)
+                    infos["_final_info"] = over.clone()
+                self._begin_next(over)
+        infos.update(self._infos(self._states))
+        return self._states.clone(), rewards, terminated, truncated, infos
+
+    def _as_tensor(self, values: Any, what: str, dtype: torch.dtype) -> Tensor:
+        """Checks shape and kind of one value for each environment."""
+        tensor = values if isinstance(values, Tensor) else torch.tensor(np.asarray(values))
+        is_bool = tensor.dtype == torch.bool
+        if is_bool != (dtype == torch.bool) or tensor.is_floating_point() or tensor.is_complex():
+            raise ValueError(f"{what} have type {tensor.dtype}; accepted: {dtype}")
+        if tensor.shape != (self.num_envs,):
+            raise ValueError(
+                f"{what} have shape {tuple(tensor.shape)}; accepted: ({self.num_envs},)"
+            )
+        return tensor.to(self.device, dtype)
+
+    def _begin_next(self, over: Tensor) -> None:
+        """Starts the next episode of the environments in a mask."""
+        self._episodes += over
+        self._begin(over.nonzero().squeeze(1))
+
+    def _begin(self, which: Tensor | slice) -> None:
+        """Starts the current episode of some environments."""
+        assert self._seed is not None
+        keys = hash_address(self._seed, self._episodes[which], self._patients[which])
+        assert isinstance(keys, Tensor)
+        self._keys[which] = keys
+        self._states[which] = self._tables.starts(torch.zeros_like(keys), uniform(START, keys))
+        self._steps[which] = 0
+        self._terminated[which] = False
+        self._truncated[which] = False
+
+    def _advance(self, which: Tensor | slice, actions: Tensor) -> Tensor:
+        """Moves some environments on by one step and returns their rewards."""
+        tables = self._tables
+        states, steps = self._states[which], self._steps[which]
+        pairs = states * self.mdp.n_actions + actions
+        if self.strategy == "raise_exception":
+            self._refuse_inadmissible(which, states, actions)
+        draws = uniform(TRANSITION, steps, self._keys[which])
+        states = tables.transitions(tables.row_index[pairs], draws)
+        steps = steps + 1
+        self._states[which] = states
+        self._steps[which] = steps
+        self._terminated[which] = tables.terminal[states]
+        self._truncated[which] = steps >= self.max_episode_steps
+        return tables.rewards[states]
+
+    def _refuse_inadmissible(self, which: Tensor | slice, states: Tensor, actions: Tensor) -> None:
+        refused = ~self._tables.admissible[states, actions]
+        if not refused.any():
+            return
+        first = int(refused.nonzero()[0])
+        number = first if isinstance(which, slice) else int(which[first])
+        action = int(actions[first])
+        exceptions = importlib.import_module(f"{import_icu_sepsis().__name__}.utils.exceptions")
+        raise exceptions.InadmissibleActionError(
+            f"inadmissible action {action} ({self.mdp.dose_grid.name(action)}) in state "
+            f"{int(states[first])} of environment {number}"
+        )
+
+    def _infos(self, states: Tensor, mask: Tensor | None = None) -> dict[str, Any]:
+        """Infos on states, of the environments in a mask: zeros and None for the others."""
+        if not self._with_info:
+            return {}
+        tables = self._tables
+        state_vector, sofa_score = tables.state_vectors[states], tables.sofa_scores[states]
+        actions = tables.admissible_actions[states.cpu().numpy()]
+        if mask is None:
+            mask = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
+        else:
+            state_vector = state_vector * mask[:, None]
+            sofa_score = sofa_score * mask
+            actions[~mask.cpu().numpy()] = None
+        return {
+            "admissible_actions": actions,
+            "_admissible_actions": mask.clone(),
+            "state_vector": state_vector,
+            "_state_vector": mask.clone(),
+            "sofa_score": sofa_score,
+            "_sofa_score": mask.clone(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Rollout:
+    """What became of patients under policies.
+
+    Attributes:
+        survived: (policies, patients) bool.
+        length: (policies, patients) int64, steps of 4 hours.
+    """
+
+    survived: Tensor
+    length: Tensor
+
+
+def roll_out(
+    mdp: TabularMDP,
+    probabilities: Tensor | FloatArray,
+    *,
+    patients: Tensor,
+    seed: int,
+    stage: int,
+    strategy: Strategy = "mean",
+    device: torch.device | str = "cpu",
+) -> Rollout:
+    """Treats patients by policies in `BatchedSepsisEnv`, one episode each.
+
+    All policies meet the same patients with the same draws (common random numbers), so that the
+    outcomes of two policies can be compared pair by pair. A patient's outcome is a function of
+    (seed, stage, patient) and the policy alone.
+
+    Args:
+        mdp: The decision process.
+        probabilities: (policies, n_states, n_actions), rows summing to 1.
+        patients: (n,) int64, the patients' addresses.
+        seed: Address of all draws, together with
+        stage: a number for the occasion (validation, test, ...), so that occasions do not share
+            patients.
+        strategy: What happens to inadmissible actions.
+        device: Where to compute.
+
+    Returns:
+        Outcomes (policies, n) on `device`.
+
+    Raises:
+        InputError: Probabilities of another shape, no policies or no patients.
+        icu_sepsis.utils.exceptions.InadmissibleActionError: As in `BatchedSepsisEnv.step`.
+    """
+    table = torch.tensor(probabilities) if isinstance(probabilities, np.ndarray) else probabilities
+    table = table.detach().to(device, torch.float64)
+    n_policies, n_patients = _check_rollout(mdp.admissible.shape, tuple(table.shape), patients)
+    n_actions = mdp.n_actions
+
+    env = BatchedSepsisEnv(
+        mdp,
+        n_policies * n_patients,
+        strategy=strategy,
+        device=device,
+        autoreset_mode=AutoresetMode.DISABLED,
+        info=False,
+    )
+    addresses = patients.to(env.device, torch.int64).repeat(n_policies)
+    states, _ = env.reset(seed=_stage_seed(seed, stage), options={"patients": addresses})
+    keys = env.episode_keys
+    policy = torch.arange(n_policies, device=env.device).repeat_interleave(n_patients)
+    # Rows of all policies, one below the other. What is above the last action's cumulative
+    # probability (rounding) belongs to the last action that has any.
+    cumulative = table.reshape(-1, n_actions).cumsum(dim=1)
+    cumulative = cumulative / cumulative[:, -1:]
+    deterministic = bool((table.amax(dim=2) == 1).all())
+    greedy = table.reshape(-1, n_actions).argmax(dim=1)
+
+    survived = torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
+    length = torch.zeros(env.num_envs, dtype=torch.int64, device=env.device)
+    actions = torch.zeros(env.num_envs, dtype=torch.int64, device=env.device)
+    active = torch.arange(env.num_envs, device=env.device)
+    step = 0
+    while len(active):
+        rows = policy[active] * mdp.n_states + states[active]
+        if deterministic:
+            actions[active] = greedy[rows]
+        else:
+            draws = uniform(ACTION, step, keys[active])
+            actions[active] = torch.searchsorted(
+                cumulative[rows], draws[:, None], right=True
+            ).squeeze(1)
+        states, _, terminated, truncated, _ = env.step(actions)
+        step += 1
+        over = (terminated | truncated)[active]
+        ended = active[over]
+        survived[ended] = states[ended] == mdp.survival_state
+        length[ended] = step
+        active = active[~over]
+    shape = (n_policies, n_patients)
+    return Rollout(survived=survived.view(shape), length=length.view(shape))
+
+
+def roll_out_real(
+    probabilities: FloatArray,
+    *,
+    patients: Tensor,
+    seed: int,
+    stage: int,
+    strategy: Strategy = "mean",
+) -> Rollout:
+    """Treats patients in the real `gymnasium.make` environment, one after another.
+
+    Much slower than `roll_out`, and another sample: the environment consumes its own random
+    numbers, seeded for each patient by (seed, stage, patient).
+
+    Args:
+        probabilities: (policies, n_states, n_actions), rows summing to 1.
+        patients: (n,) int64, the patients' addresses.
+        seed: Address of all draws, together with
+        stage: a number for the occasion.
+        strategy: What happens to inadmissible actions.
+
+    Returns:
+        Outcomes (policies, n), on the CPU.
+
+    Raises:
+        InputError: Probabilities of another shape, no policies or no patients.
+        icu_sepsis.utils.exceptions.InadmissibleActionError: The strategy is "raise_exception" and
+            a policy takes an inadmissible action.
+    """
+    env = make_env(strategy)
+    inner: Any = env.unwrapped
+    pairs = (inner.num_states, inner.num_actions)
+    n_policies, n_patients = _check_rollout(pairs, probabilities.shape, patients)
+    cumulative = np.cumsum(probabilities, axis=2)
+    cumulative /= cumulative[:, :, -1:]
+    survived = torch.zeros(n_policies, n_patients, dtype=torch.bool)
+    length = torch.zeros(n_policies, n_patients, dtype=torch.int64)
+    for column, patient in enumerate(patients.tolist()):
+        patient_seed = hash_address(_stage_seed(seed, stage), patient)
+        assert isinstance(patient_seed, int)
+        for policy in range(n_policies):
+            state, _ = env.reset(seed=patient_seed)
+            steps, over, total = 0, False, 0.0
+            while not over:
+                draw = float(uniform(ACTION, steps, patient_seed))
+                action = int(np.searchsorted(cumulative[policy, state], draw, side="right"))
+                state, reward, terminated, truncated, _ = env.step(action)
+                total += float(reward)
+                steps += 1
+                over = terminated or truncated
+            survived[policy, column] = total > 0
+            length[policy, column] = steps
+    env.close()
+    return Rollout(survived=survived, length=length)
+
+
+def _stage_seed(seed: int, stage: int) -> int:
+    """The environment's seed for a run's seed and an occasion."""
+    word = hash_address(seed, stage)
+    assert isinstance(word, int)
+    return word >> (64 - _SEED_BITS)
+
+
+def _check_rollout(
+    pairs: tuple[int, ...], shape: tuple[int, ...], patients: Tensor
+) -> tuple[int, int]:
+    """Checks what is rolled out; returns the numbers of policies and patients."""
+    if len(shape) != 3 or shape[1:] != pairs or shape[0] == 0:
+        raise InputError(
+            f"probabilities have shape {shape}; accepted: (policies, {pairs[0]}, {pairs[1]})"
+        )
+    if patients.ndim != 1 or len(patients) == 0:
+        raise InputError(
+            f"patients have shape {tuple(patients.shape)}; accepted: (n,), n of 1 or more"
+        )
+    return shape[0], len(patients)

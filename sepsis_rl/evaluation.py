@@ -1,0 +1,153 @@
+"""What policies are worth in the environment: exactly, and by rollouts that anybody can repeat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sepsis_rl.envs import roll_out, roll_out_real
+from sepsis_rl.mdp import Strategy, TabularMDP
+from sepsis_rl.metrics import Interval, MemberMean, PairedDifference, SurvivalRate
+from sepsis_rl.planning import PolicyValue, evaluate
+
+
+class Stage(IntEnum):
+    """What an evaluation is for; each stage meets patients of its own."""
+
+    VALIDATE = 1
+    TEST = 2
+
+
+@dataclass(frozen=True)
+class PolicyScores:
+    """Scores of several policies side by side; every field is (policies,).
+
+    Attributes:
+        survival_rate: Share of the simulated patients who survive, with its 95 % interval.
+        difference: Survival minus the reference policy's on the same patients, with its paired
+            95 % interval; None without a reference.
+        episode_length: Mean episode length of the rollouts, in steps of 4 hours.
+        survival_exact: Survival by solving the MDP; no sampling.
+        length_exact: Expected episode length, in steps of 4 hours.
+        clinician_agreement: Probability that a clinician takes the policy's action, in the states
+            the policy visits.
+        unsupported_rate: Share of the policy's decisions that the training data never has.
+        inadmissible_rate: Share of the policy's decisions that are inadmissible.
+        visits: Expected visits per episode, (policies, n_states, n_actions).
+    """
+
+    survival_rate: Interval
+    difference: Interval | None
+    episode_length: Tensor
+    survival_exact: Tensor
+    length_exact: Tensor
+    clinician_agreement: Tensor
+    unsupported_rate: Tensor
+    inadmissible_rate: Tensor
+    visits: NDArray[np.float64]
+
+    def metrics(self) -> dict[str, Tensor]:
+        """The scores under their metric names, without the stage."""
+        return {
+            "survival_rate": self.survival_rate.estimate,
+            "survival_rate_low": self.survival_rate.low,
+            "survival_rate_high": self.survival_rate.high,
+            "survival_exact": self.survival_exact,
+            "episode_length": self.episode_length,
+            "clinician_agreement": self.clinician_agreement,
+            "unsupported_rate": self.unsupported_rate,
+            "inadmissible_rate": self.inadmissible_rate,
+        }
+
+
+def score_policies(
+    mdp: TabularMDP,
+    policies: Tensor,
+    *,
+    supported: NDArray[np.bool_],
+    patients: int,
+    seed: int,
+    stage: Stage,
+    strategy: Strategy = "mean",
+    reference: Tensor | None = None,
+    real_environment: bool = False,
+    rank: int = 0,
+    world_size: int = 1,
+) -> PolicyScores:
+    """Scores policies on the same patients.
+
+    With several processes each rolls out its share of the patients and the sums are added, so the
+    figures are the same for any number of them.
+
+    Args:
+        mdp: The tables.
+        policies: Probabilities, float64, (policies, n_states, n_actions); rollouts run where it is.
+        supported: Whether the training data has a pair, (n_states, n_actions).
+        patients: Number of patients.
+        seed: With the stage, who the patients are.
+        stage: What the evaluation is for.
+        strategy: What an inadmissible action does.
+        reference: Policy to compare with, (n_states, n_actions), or None.
+        real_environment: Step through `gym.make` instead of the batched environment.
+        rank: This process.
+        world_size: Number of processes.
+
+    Returns:
+        The scores, on the CPU and equal in all processes.
+    """
+    device = policies.device
+    count = len(policies)
+    share = torch.arange(rank, patients, world_size, device=device)
+    tables = policies if reference is None else torch.cat([policies, reference[None].to(policies)])
+    if real_environment:
+        rollout = roll_out_real(
+            tables.cpu().numpy(), patients=share.cpu(), seed=seed, stage=stage, strategy=strategy
+        )
+    else:
+        rollout = roll_out(
+            mdp, tables, patients=share, seed=seed, stage=stage, strategy=strategy, device=device
+        )
+    survived = rollout.survived.to(device)
+    survival = SurvivalRate(count).to(device)
+    survival.update(survived[:count])
+    length = MemberMean(count).to(device)
+    if len(share):
+        length.update(rollout.length[:count].to(device, torch.float64).mean(-1), len(share))
+    difference = None
+    if reference is not None:
+        paired = PairedDifference(count).to(device)
+        paired.update(survived[:count], survived[count])
+        difference = _by_policy(paired.compute())
+
+    probabilities = policies.cpu().numpy()
+    exact = [evaluate(mdp, table, strategy=strategy) for table in probabilities]
+    return PolicyScores(
+        survival_rate=_by_policy(survival.compute()),
+        difference=difference,
+        episode_length=length.compute().cpu().reshape(-1),
+        survival_exact=_column([value.survival for value in exact]),
+        length_exact=_column([value.expected_length for value in exact]),
+        clinician_agreement=_visit_share(exact, mdp.clinician),
+        unsupported_rate=_visit_share(exact, ~supported),
+        inadmissible_rate=_visit_share(exact, ~mdp.admissible),
+        visits=np.stack([value.visits for value in exact]),
+    )
+
+
+def _visit_share(exact: list[PolicyValue], weight: NDArray[np.generic]) -> Tensor:
+    """Mean of a weight over each policy's own decisions, (policies,)."""
+    return _column([float((v.visits * weight).sum() / v.visits.sum()) for v in exact])
+
+
+def _by_policy(interval: Interval) -> Interval:
+    """Back to (policies,): torchmetrics makes a scalar of a single element."""
+    return Interval(*(part.cpu().reshape(-1) for part in interval))
+
+
+def _column(values: list[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)

@@ -1,0 +1,40 @@
+"""Files that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
+    """Opens a file that takes its place only once it is written and on disk.
+
+    It is written beside its destination, so that the final rename stays on one file system; an
+    exception inside the block leaves nothing behind.
+
+    Args:
+        path: Destination; its folder is made if it is not there. An existing file is replaced.
+
+    Yields:
+        The open file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(beside, 0o666 & ~umask)  # mkstemp makes files that only their owner reads
+        os.replace(beside, path)
+    except BaseException:
+        os.unlink(beside)
+        raise

@@ -1,0 +1,57 @@
+"""One sentence for what a parser has to say about an option or a config file."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+from sepsis_rl.errors import InputError
+
+
+def input_error_behind(error: BaseException | None) -> InputError | None:
+    """The `InputError` that an exception was raised from or while handling, if there is one."""
+    while error is not None:
+        if isinstance(error, InputError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def explain(message: str, options: Iterable[str]) -> str:
+    """Rewrites a message of jsonargparse as what, where and what is accepted.
+
+    Args:
+        message: The parser's message.
+        options: Names of all options, such as `data.seed`.
+
+    Returns:
+        The message in one or two lines; one that is not understood is returned as it is.
+    """
+    unknown = re.search(r"[Oo]ption '([^']+)'|unrecognized arguments: --([^\s=]+)", message)
+    if unknown is not None:
+        return _unknown_option(unknown[1] or unknown[2], list(options))
+    key = re.search(r'key "([^"]+)"', message)
+    subtypes = re.search(r"Subtypes: \[(.*)\]", message)
+    value = re.search(r"Given value: (.*)", message) or re.search(r"Got value: (.*)", message)
+    expected = re.search(r"Expected an? (.*?)\. Got value", message)
+    accepted = subtypes[1] if subtypes is not None else expected[1] if expected else None
+    if key is None or value is None or accepted is None:
+        return message
+    return f"{key[1]}={value[1]} cannot be used; accepted: {_plain_types(accepted)}"
+
+
+def _unknown_option(name: str, options: list[str]) -> str:
+    last = name.rsplit(".", 1)[-1]
+    by_last = {option.rsplit(".", 1)[-1]: option for option in reversed(options)}
+    close = difflib.get_close_matches(last, by_last, n=3, cutoff=0.6)
+    near = [by_last[match] for match in close] or difflib.get_close_matches(name, options, n=3)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    return f"there is no option '{name}'.{hint} `lightning COMMAND --help` lists what is accepted"
+
+
+def _plain_types(types: str) -> str:
+    types = types.replace("typing.", "").replace("<class 'NoneType'>", "null")
+    types = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", types)
+    types = re.sub(r"Literal\[([^\]]*)\]", r"\1", types)
+    return types.replace("OfflineAlgorithm", "CQL, DQN, BC or another OfflineAlgorithm")

@@ -1,0 +1,52 @@
+"""How lists of settings become members."""
+
+import pytest
+
+from sepsis_rl.algorithms.members import expand_members
+from sepsis_rl.errors import InputError
+
+
+def test_a_single_run_is_a_population_of_one():
+    members = expand_members({"alpha": 0.5, "seed": 42})
+    assert len(members) == 1
+    assert members.settings == ({"alpha": 0.5, "seed": 42},)
+    assert members.names == ("",)
+
+
+def test_lists_span_their_product_and_the_last_varies_fastest():
+    members = expand_members({"alpha": [0.0, 0.5], "gamma": 0.99, "seed": [1, 2, 3]})
+    assert len(members) == 6
+    assert members.settings[1] == {"alpha": 0.0, "gamma": 0.99, "seed": 2}
+    assert members.values("alpha") == [0.0, 0.0, 0.0, 0.5, 0.5, 0.5]
+    assert members.values("seed") == [1, 2, 3, 1, 2, 3]
+    assert members.values("gamma") == [0.99] * 6
+
+
+def test_names_say_what_was_listed():
+    members = expand_members({"alpha": [0.0, 0.5], "gamma": 0.99, "seed": [1, 2]})
+    assert members.names == ("alpha=0,seed=1", "alpha=0,seed=2", "alpha=0.5,seed=1", "alpha=0.5,seed=2")
+
+
+def test_a_list_of_one_is_named_too():
+    assert expand_members({"alpha": [0.5], "seed": 1}).names == ("alpha=0.5",)
+
+
+@pytest.mark.parametrize(
+    ("scalar", "values"),
+    [
+        ("seed", [20260101, 20260102]),
+        ("seed", [2**40, 2**40 + 1]),
+        ("learning_rate", [3e-4, 3.0000001e-4]),
+    ],
+)
+def test_members_never_share_a_name(scalar, values):
+    """Names are the folders and the prefixes of the members' curves."""
+    names = expand_members({scalar: values}).names
+    assert len(set(names)) == len(values)
+    assert [type(values[0])(name.removeprefix(f"{scalar}=")) for name in names] == values
+
+
+@pytest.mark.parametrize("values", [[], [1, 1], [1, 2, 1], [1, 1.0]])
+def test_empty_lists_and_values_given_twice_are_refused(values):
+    with pytest.raises(InputError, match=r"model\.seed="):
+        expand_members({"alpha": 0.5, "seed": values})

@@ -1,0 +1,91 @@
+"""Decision processes and real environments that tests share."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from sepsis_rl.envs import make_env
+from sepsis_rl.mdp import DoseGrid, Strategy, TabularMDP, load_icu_sepsis
+
+# The tensors of tests are small, and on a busy machine threads that wait for each other cost more
+# than they save.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def mdp() -> TabularMDP:
+    """The real thing."""
+    return load_icu_sepsis()
+
+
+@pytest.fixture(scope="session")
+def make_real_env() -> Callable[..., gymnasium.Env[Any, Any]]:
+    """`make_env`, but its environments share the tables: reading them takes a second."""
+    real: Any = make_env().unwrapped
+    from icu_sepsis.utils.io import MDPParameters
+
+    tables = real.dynamics
+    params = MDPParameters.create(
+        tables["tx_mat"],
+        tables["r_mat"],
+        tables["d_0"],
+        real.expert_policy,
+        tables["admissible_actions"],
+        real.state_cluster_centers,
+        real.sofa_scores,
+        real.env_metadata,
+    )
+
+    def make(strategy: Strategy = "mean") -> gymnasium.Env[Any, Any]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("icu_sepsis.envs.sepsis.MDPParameters", lambda folder: params)
+            return make_env(strategy)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def real(make_real_env: Callable[[], gymnasium.Env[Any, Any]]) -> Any:
+    """A real environment without its wrappers."""
+    return make_real_env().unwrapped
+
+
+@pytest.fixture(scope="session")
+def chain_mdp() -> TabularMDP:
+    """Two patient states, death (2), survival (3) and the end (4); two actions.
+
+    In state 0, "wait" (0) leads to state 0 or 1, half and half; "treat" (1) to death or survival,
+    half and half. In state 1, "wait" leads to survival with probability 3/4, else death; "treat"
+    is inadmissible and the other way round. Three quarters of the patients start in state 0.
+    """
+    rows = [
+        [1 / 2, 1 / 2, 0, 0, 0],
+        [0, 0, 1 / 2, 1 / 2, 0],
+        [0, 0, 1 / 4, 3 / 4, 0],
+        [0, 0, 3 / 4, 1 / 4, 0],
+        [0, 0, 0, 0, 1],
+    ]
+    admissible = np.ones((5, 2), dtype=np.bool_)
+    admissible[1, 1] = False
+    return TabularMDP(
+        environment_id="Chain-v0",
+        environment_version="1",
+        rows=sp.csr_array(rows),
+        row_index=np.array([[0, 1], [2, 3], [4, 4], [4, 4], [4, 4]]),
+        rewards=np.array([0.0, 0.0, 0.0, 1.0, 0.0]),
+        start=np.array([3 / 4, 1 / 4, 0.0, 0.0, 0.0]),
+        admissible=admissible,
+        clinician=np.array([[0.5, 0.5], [0.9, 0.1], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]),
+        sofa_scores=np.array([4.0, 9.0, 0.0, 0.0, 0.0]),
+        state_vectors=np.array([[1.0, 2.0], [3.0, 4.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]),
+        death_state=2,
+        survival_state=3,
+        terminal=np.array([False, False, True, True, True]),
+        max_episode_steps=50,
+        dose_grid=DoseGrid(1, 2),
+    )

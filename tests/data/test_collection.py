@@ -1,0 +1,149 @@
+"""Collected episodes follow the tables and the behavior policy, and are addressed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sepsis_rl.data import POLICIES, behavior_policy, collect
+from sepsis_rl.data.transitions import COLUMNS
+from sepsis_rl.errors import InputError
+from sepsis_rl.policies import greedy_policy
+
+
+@pytest.fixture(scope="module")
+def clinician_data(mdp):
+    return collect(mdp, behavior_policy(mdp, "clinician"), episodes=5000, seed=42)
+
+
+def validate(mdp, data):
+    data.validate(mdp.n_states, mdp.n_actions, terminal=mdp.terminal, rewards=mdp.rewards)
+
+
+def test_the_clinicians_data_set(mdp, clinician_data):
+    """Its size, survival and coverage as known of 5,000 clinician episodes."""
+    validate(mdp, clinician_data)
+    assert clinician_data.n_episodes == 5000
+    assert abs(len(clinician_data) - 46_500) < 1_500
+    # Exact survival is 0.7818 and its standard error over 5,000 episodes 0.006.
+    assert abs(clinician_data.returns().mean() - 0.7818) < 0.02
+    pair_counts = clinician_data.pair_counts(mdp.n_states, mdp.n_actions)
+    assert abs((pair_counts > 0).mean() - 0.306) < 0.01
+    assert pair_counts.sum() == len(clinician_data)
+
+
+def test_provenance(mdp, clinician_data):
+    origin = clinician_data.provenance
+    assert origin.environment_id == "Sepsis/ICU-Sepsis-v2"
+    assert origin.environment_version == mdp.environment_version
+    assert (origin.policy, origin.seed, origin.episodes) == ("clinician", 42, 5000)
+    assert origin.source == "simulated"
+
+
+def test_actions_follow_the_policy(mdp, clinician_data):
+    """A chi-square over the states that are visited most."""
+    counts = clinician_data.pair_counts(mdp.n_states, mdp.n_actions)
+    visits = counts.sum(1)
+    often = np.argsort(visits)[-50:]
+    expected = mdp.clinician[often] * visits[often, None]
+    assert (counts[often][expected == 0] == 0).all()
+    enough = expected > 5
+    statistic = ((counts[often] - expected)[enough] ** 2 / expected[enough]).sum()
+    assert 0.7 < statistic / enough.sum() < 1.3
+
+
+def test_next_states_and_starts_follow_the_tables(mdp, clinician_data):
+    counts = clinician_data.counts(mdp.n_states, mdp.n_actions)
+    seen_rows, seen_next = counts.nonzero()
+    possible = mdp.rows[mdp.row_index.ravel()[seen_rows], seen_next]
+    assert (possible > 0).all()
+    # The pooled frequency of each next state is what the visited rows say it is.
+    expected = mdp.rows.T @ np.bincount(
+        mdp.row_index.ravel(),
+        weights=np.asarray(counts.sum(axis=1)).ravel(),
+        minlength=mdp.rows.shape[0],
+    )
+    arrived = np.asarray(counts.sum(axis=0)).ravel()
+    enough = expected > 5
+    statistic = ((arrived - expected)[enough] ** 2 / expected[enough]).sum()
+    assert 0.7 < statistic / enough.sum() < 1.3
+
+    first = clinician_data.observation[clinician_data.step == 0]
+    expected = mdp.start * len(first)
+    enough = expected > 5
+    observed = np.bincount(first, minlength=mdp.n_states)
+    statistic = ((observed - expected)[enough] ** 2 / expected[enough]).sum()
+    assert 0.7 < statistic / enough.sum() < 1.3
+
+
+def test_an_episode_does_not_depend_on_how_many_there_are(mdp):
+    policy = behavior_policy(mdp, "clinician")
+    few = collect(mdp, policy, episodes=100, seed=3)
+    many = collect(mdp, policy, episodes=200, seed=3).select_episodes(np.arange(100))
+    assert len(few) > 500
+    for name in COLUMNS:
+        np.testing.assert_array_equal(getattr(few, name), getattr(many, name))
+
+
+def test_same_seed_same_bytes(mdp, tmp_path):
+    policy = behavior_policy(mdp, "epsilon_clinician")
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        collect(mdp, policy, episodes=50, seed=seed).save(tmp_path / name)
+    a, b, c = ((tmp_path / name).read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_seeds_share_no_draws(mdp):
+    policy = behavior_policy(mdp, "random")
+    a, b = (collect(mdp, policy, episodes=500, seed=seed) for seed in (0, 1))
+    assert a.content_hash != b.content_hash
+    for column in ("observation", "action"):
+        one, other = (getattr(data, column)[data.step == 0] for data in (a, b))
+        # By chance 1 in 40 patients start alike and 1 in 25 get the same first action.
+        assert (one == other).mean() < 0.1
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_policy_collects(mdp, name):
+    data = collect(mdp, behavior_policy(mdp, name), episodes=500, seed=0)
+    validate(mdp, data)
+    inadmissible = ~mdp.admissible[data.observation, data.action]
+    # By visits; random's admissible actions are about 3 of 25.
+    expected = {"clinician": 0.12, "random": 0.87, "epsilon_clinician": 0.2}
+    assert abs(inadmissible.mean() - expected[name]) < 0.04
+
+
+def test_epsilon_is_used(mdp):
+    np.testing.assert_allclose(
+        behavior_policy(mdp, "epsilon_clinician", epsilon=1.0).probabilities,
+        behavior_policy(mdp, "random").probabilities,
+    )
+
+
+def test_a_deterministic_policy(mdp):
+    policy = greedy_policy("always the last", np.tile(np.arange(mdp.n_actions), (mdp.n_states, 1)))
+    data = collect(mdp, policy, episodes=20, seed=0)
+    assert (data.action == mdp.n_actions - 1).all()
+
+
+def test_the_step_limit_truncates(mdp):
+    short = replace(mdp, max_episode_steps=3)
+    data = collect(short, behavior_policy(mdp, "clinician"), episodes=200, seed=0)
+    validate(mdp, data)
+    assert data.step.max() == 2
+    assert data.truncated.any()
+    assert (data.truncated == (data.step == 2)).all()
+    whole = collect(mdp, behavior_policy(mdp, "clinician"), episodes=200, seed=0)
+    same = whole.step < 3
+    np.testing.assert_array_equal(data.next_observation, whole.next_observation[same])
+
+
+def test_bad_input(mdp):
+    with pytest.raises(InputError, match="give one of clinician, random, epsilon_clinician"):
+        behavior_policy(mdp, "clinicain")
+    policy = behavior_policy(mdp, "random")
+    with pytest.raises(InputError, match="episodes=0"):
+        collect(mdp, policy, episodes=0, seed=0)
+    with pytest.raises(InputError, match="seed=-1"):
+        collect(mdp, policy, episodes=1, seed=-1)

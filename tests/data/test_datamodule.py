@@ -1,0 +1,481 @@
+"""What `OfflineDataModule` loads, and which batches it hands out to whom."""
+
+import itertools
+from dataclasses import replace
+from types import SimpleNamespace
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+
+from sepsis_rl.data import Batch, OfflineDataModule, Transitions, behavior_policy, collect
+from sepsis_rl.data import datamodule as datamodule_module
+from sepsis_rl.data.datamodule import AddressedBatches, HeldOutBatches, TransitionTable
+from sepsis_rl.data.transitions import Provenance
+from sepsis_rl.errors import InputError
+
+SMALL = {"episodes": 60, "held_out_episodes": 20}
+DTYPES = Batch(torch.int64, torch.int64, torch.float32, torch.int64, torch.float32)
+
+
+def trainer_at(step=0, *, rank=0, world_size=1, seeds=(42,), accumulate=1):
+    """What the data module asks a Trainer for, without the Trainer."""
+    return SimpleNamespace(
+        global_rank=rank,
+        world_size=world_size,
+        global_step=step,
+        accumulate_grad_batches=accumulate,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        lightning_module=SimpleNamespace(member_seeds=torch.tensor(seeds)),
+    )
+
+
+@pytest.fixture(scope="module")
+def cache_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def make(cache_dir):
+    def make(stage="fit", trainer=None, **options):
+        data = OfflineDataModule(**{"cache_dir": str(cache_dir), **SMALL, **options})
+        data.trainer = trainer_at() if trainer is None else trainer
+        data.prepare_data()
+        data.setup(stage)
+        return data
+
+    return make
+
+
+def take(batches, n):
+    return list(itertools.islice(iter(batches), n))
+
+
+def assert_same(ours, theirs):
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        for a, b in zip(one, other, strict=True):
+            assert torch.equal(a, b)
+
+
+def join(batches, dim):
+    return Batch(*(torch.cat(columns, dim) for columns in zip(*batches, strict=True)))
+
+
+# -- rows on the device ------------------------------------------------------------------------
+
+
+def test_packed_rows_are_the_columns(make):
+    train = make().train
+    gathered = TransitionTable(train, "cpu").gather(torch.arange(len(train)))
+    for name, column, dtype in zip(Batch._fields, gathered, DTYPES, strict=True):
+        assert column.dtype == dtype
+        np.testing.assert_array_equal(column.numpy(), getattr(train, name))
+
+
+def any_transitions(rng, largest, rewards, n=5000):
+    """Rows without any rule; `rewards` draws theirs."""
+    return Transitions(
+        episode=np.zeros(n, dtype=int),
+        step=np.arange(n),
+        observation=rng.integers(0, largest + 1, n),
+        action=rng.integers(0, largest + 1, n),
+        reward=rewards(n),
+        next_observation=rng.integers(0, largest + 1, n),
+        terminated=rng.integers(0, 2, n).astype(bool),
+        truncated=rng.integers(0, 2, n).astype(bool),
+        provenance=Provenance("Test-v0", "1", "p", None, 1, "s"),
+    )
+
+
+@pytest.mark.parametrize("largest", [0, 1, 1000, 2**20 - 1])
+def test_packed_rows_of_any_size(largest):
+    """Fields of no bits to 63 bits together; negative rewards; truncation is not termination."""
+    rng = np.random.default_rng(0)
+    many = 1 < largest < 2000
+    transitions = any_transitions(
+        rng, largest, rng.standard_normal if many else lambda n: rng.integers(-1, 2, n) / 2
+    )
+    gathered = TransitionTable(transitions, "cpu").gather(torch.arange(5000).view(50, 100))
+    for name, column in zip(Batch._fields, gathered, strict=True):
+        assert column.shape == (50, 100)
+        np.testing.assert_array_equal(column.flatten().numpy(), getattr(transitions, name))
+
+
+def test_rows_that_cannot_be_packed_are_refused():
+    rng = np.random.default_rng(0)
+    with pytest.raises(InputError, match="63 bits"):
+        TransitionTable(any_transitions(rng, 2**20 - 1, rng.standard_normal), "cpu")
+
+
+# -- training batches --------------------------------------------------------------------------
+
+
+def test_a_batch_holds_rows_of_the_training_episodes(make):
+    data = make()
+    (batch,) = take(data.train_dataloader(), 1)
+    for column, dtype in zip(batch, DTYPES, strict=True):
+        assert column.shape == (1, 256)
+        assert column.dtype == dtype
+    rows = {
+        tuple(row)
+        for row in zip(*(getattr(data.train, name).tolist() for name in Batch._fields), strict=True)
+    }
+    assert {tuple(row) for row in torch.stack(batch).double()[:, 0].T.tolist()} <= rows
+
+
+def test_a_resumed_run_meets_the_batches_it_would_have_met(make):
+    """Wherever a block of batches ends."""
+    straight = take(make().train_dataloader(), 300)
+    for step in (1, 37, 128, 250):
+        resumed = take(make(trainer=trainer_at(step)).train_dataloader(), 300 - step)
+        assert_same(resumed, straight[step:])
+
+
+def test_batches_differ(make):
+    batches = take(make().train_dataloader(), 300)
+    firsts = {tuple(torch.cat(batch[:2], 1).flatten().tolist()) for batch in batches}
+    assert len(firsts) == 300
+
+
+def test_the_step_is_read_when_an_iteration_begins(make):
+    trainer = trainer_at(0)
+    loader = make(trainer=trainer).train_dataloader()
+    straight = take(loader, 10)
+    trainer.global_step = 4  # a checkpoint is restored after the loader was made
+    assert_same(take(loader, 6), straight[4:])
+
+
+def test_steps_of_several_batches(make):
+    straight = take(make().train_dataloader(), 20)
+    resumed = make(trainer=trainer_at(step=4, accumulate=3)).train_dataloader()
+    assert_same(take(resumed, 8), straight[12:])
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_the_shares_of_ranks_make_up_the_global_batch(make, world_size):
+    seeds = (42, 7, 9)
+    whole = take(make(trainer=trainer_at(5, seeds=seeds)).train_dataloader(), 150)
+    shares = [
+        take(
+            make(
+                trainer=trainer_at(5, rank=rank, world_size=world_size, seeds=seeds)
+            ).train_dataloader(),
+            150,
+        )
+        for rank in range(world_size)
+    ]
+    assert shares[0][0].action.shape == (3, 256 // world_size)
+    assert_same([join(parts, 1) for parts in zip(*shares, strict=True)], whole)
+
+
+def test_a_member_gets_the_batches_of_a_single_run(make):
+    seeds = (42, 3, 1_000_042)
+    stack = take(make(trainer=trainer_at(10, seeds=seeds)).train_dataloader(), 140)
+    for member, seed in enumerate(seeds):
+        single = take(make(trainer=trainer_at(10, seeds=(seed,))).train_dataloader(), 140)
+        assert_same([Batch(*(c[member : member + 1] for c in batch)) for batch in stack], single)
+    assert not torch.equal(stack[0].observation[0], stack[0].observation[1])
+
+
+def test_members_of_one_seed_share_their_batches(make):
+    (batch,) = take(make(trainer=trainer_at(seeds=(5, 5))).train_dataloader(), 1)
+    assert torch.equal(batch.observation[0], batch.observation[1])
+
+
+def test_rows_are_drawn_uniformly_with_replacement(make):
+    table = TransitionTable(make().train, "cpu")
+    drawn = []
+    table.gather = lambda rows: drawn.append(rows) or Batch(rows, rows, rows, rows, rows)
+    take(AddressedBatches(table, torch.tensor([0]), 256), 1024)
+    rows = torch.cat([block.flatten() for block in drawn])
+    assert len(rows) == 1024 * 256
+    counts = torch.bincount(rows, minlength=len(table)).double()
+    assert len(counts) == len(table) > 400
+    expected = len(rows) / len(table)
+    # Chi-square over its degrees of freedom: mean 1, standard deviation sqrt(2 / 500).
+    assert 0.8 < ((counts - expected).square() / expected).mean() < 1.2
+    assert len(rows[:256].unique()) < 256
+
+
+def test_a_batch_that_does_not_split_evenly_is_refused(make):
+    trainer = trainer_at(world_size=3)
+    with pytest.raises(InputError, match=r"data\.batch_size=256 cannot be split evenly over 3"):
+        make(trainer=trainer)
+    make(stage="validate", trainer=trainer)
+    assert take(make(batch_size=255, trainer=trainer).train_dataloader(), 1)[0][0].shape == (1, 85)
+
+
+# -- held-out batches --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_held_out_rows_come_once_and_in_order(make, monkeypatch, world_size):
+    monkeypatch.setattr(datamodule_module, "_ROWS_PER_HELD_OUT_BATCH", 30)
+    loaders = [
+        make(trainer=trainer_at(rank=rank, world_size=world_size), batch_size=6).val_dataloader()
+        for rank in range(world_size)
+    ]
+    assert len({len(loader) for loader in loaders}) == 1
+    assert len(loaders[0]) > 1
+    batches = [batch for loader in loaders for batch in loader]
+    assert all(0 < batch.action.shape[1] <= 30 for batch in batches)
+    assert sum(map(len, loaders)) == len(batches)
+    joined, held_out = join(batches, 1), make().held_out
+    for name, column in zip(Batch._fields, joined, strict=True):
+        assert column.shape == (1, len(held_out))
+        np.testing.assert_array_equal(column[0].numpy(), getattr(held_out, name))
+
+
+def test_held_out_batches_can_be_read_again(make):
+    loader = make().test_dataloader()
+    assert isinstance(loader, HeldOutBatches)
+    assert_same(list(loader), list(loader))
+
+
+def test_more_ranks_than_held_out_rows(make):
+    with pytest.raises(InputError, match="held-out rows cannot be split over 256 processes"):
+        make(held_out_episodes=1, trainer=trainer_at(world_size=256))
+
+
+# -- simulated and cached ----------------------------------------------------------------------
+
+
+def test_the_cache_is_reused_and_not_rewritten(make, tmp_path, monkeypatch):
+    first = make(cache_dir=str(tmp_path / "new"))
+    files = sorted((tmp_path / "new").iterdir())
+    assert len(files) == 2
+    before = [(file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_ino) for file in files]
+    monkeypatch.setattr(datamodule_module, "collect", None)
+    second = make(cache_dir=str(tmp_path / "new"))
+    after = [(file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_ino) for file in files]
+    assert after == before
+    assert sorted((tmp_path / "new").iterdir()) == files
+    assert second.content_hash == first.content_hash
+
+
+def test_the_name_of_a_cache_file_says_what_it_holds(make, mdp, tmp_path):
+    make(cache_dir=str(tmp_path), policy="random", seed=3, held_out_seed=8)
+    version = mdp.environment_version
+    assert {file.name for file in tmp_path.iterdir()} == {
+        f"icu-sepsis-v2_{version}_random_60-episodes_seed-3.npz",
+        f"icu-sepsis-v2_{version}_random_20-episodes_seed-8.npz",
+    }
+
+
+def test_training_and_held_out_episodes(make, mdp):
+    data = make()
+    policy = behavior_policy(mdp, "clinician")
+    for ours, episodes, seed in ((data.train, 60, 42), (data.held_out, 20, 1_000_042)):
+        expected = collect(mdp, policy, episodes=episodes, seed=seed)
+        assert ours.content_hash == expected.content_hash
+        assert ours.provenance == expected.provenance
+    assert (data.n_states, data.n_actions) == (mdp.n_states, mdp.n_actions)
+    assert data.mdp is mdp
+    np.testing.assert_array_equal(
+        data.pair_counts, data.train.pair_counts(mdp.n_states, mdp.n_actions)
+    )
+
+
+@pytest.mark.parametrize("seed", [0, 42, 10**6, 2**40])
+def test_the_held_out_seed_is_never_the_training_seed(seed):
+    data = OfflineDataModule(seed=seed)
+    assert data.held_out_seed != seed
+    with pytest.raises(InputError, match="is the training seed"):
+        OfflineDataModule(seed=seed, held_out_seed=seed)
+    assert OfflineDataModule(path="file", seed=1, held_out_seed=1).held_out_seed == 1
+
+
+def test_a_cache_file_of_other_contents_is_refused(make, tmp_path):
+    make(cache_dir=str(tmp_path))
+    (train,) = tmp_path.glob("*_60-episodes_*")
+    (held_out,) = tmp_path.glob("*_20-episodes_*")
+    train.write_bytes(held_out.read_bytes())
+    with pytest.raises(InputError, match="remove it, and it is collected again") as error:
+        make(cache_dir=str(tmp_path))
+    assert str(train) in str(error.value)
+
+
+def test_an_interrupted_collection_leaves_nothing(make, tmp_path, monkeypatch):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(datamodule_module, "collect", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make(cache_dir=str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_before_setup_is_an_error():
+    with pytest.raises(RuntimeError, match="setup"):
+        _ = OfflineDataModule().train
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"episodes": 0}, r"data\.episodes=0 .* from 1 upward"),
+        ({"held_out_episodes": 0}, r"data\.held_out_episodes=0"),
+        ({"batch_size": 0}, r"data\.batch_size=0"),
+        ({"seed": -1}, r"data\.seed=-1 .* from 0 upward"),
+        ({"held_out_seed": -1}, r"data\.held_out_seed=-1"),
+        ({"held_out_share": 0.0}, r"data\.held_out_share=0\.0"),
+        ({"held_out_share": 1.0}, r"data\.held_out_share=1\.0"),
+        ({"held_out_share": float("nan")}, r"data\.held_out_share=nan"),
+        ({"policy": "doctor"}, r"data\.policy=doctor .* clinician, random, epsilon_clinician"),
+    ],
+)
+def test_arguments_out_of_range(options, message):
+    with pytest.raises(InputError, match=message):
+        OfflineDataModule(**options)
+
+
+# -- a file ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def recorded(mdp):
+    return collect(mdp, behavior_policy(mdp, "epsilon_clinician"), episodes=50, seed=1)
+
+
+def test_a_file_is_split_by_whole_episodes(make, recorded, tmp_path):
+    path = tmp_path / "own.npz"
+    recorded.save(path)
+    data = make(path=str(path), cache_dir=str(tmp_path / "unused"))
+    assert not (tmp_path / "unused").exists()
+    held_out_ids = set(data.held_out.episode.tolist())
+    train_ids = set(data.train.episode.tolist())
+    assert len(held_out_ids) == 10
+    assert train_ids | held_out_ids == set(range(50))
+    assert not train_ids & held_out_ids
+    assert held_out_ids != set(range(40, 50))  # a record's order may mean something
+    for part, ids in ((data.train, train_ids), (data.held_out, held_out_ids)):
+        expected = recorded.select_episodes(sorted(ids))
+        assert part.content_hash == expected.content_hash
+        assert part.provenance.episodes == len(ids)
+    again = make(path=str(path))
+    assert again.content_hash == data.content_hash
+    assert make(path=str(path), seed=43).content_hash != data.content_hash
+    assert make(path=str(path), held_out_share=0.5).held_out.n_episodes == 25
+
+
+def test_a_share_that_leaves_a_part_empty(make, recorded, tmp_path):
+    path = tmp_path / "own.npz"
+    recorded.save(path)
+    for share in (0.001, 0.999):
+        with pytest.raises(InputError, match="both parts need one"):
+            make(path=str(path), held_out_share=share)
+
+
+def test_a_missing_file(make, tmp_path):
+    with pytest.raises(InputError, match=r"data\.path=.*nowhere\.npz: there is no such file"):
+        make(path=str(tmp_path / "nowhere.npz"))
+
+
+def test_a_file_that_breaks_a_rule_of_the_tables(make, recorded, tmp_path):
+    path = tmp_path / "own.npz"
+    reward = recorded.reward.copy()
+    reward[17] = 0.5
+    replace(recorded, reward=reward).save(path)
+    with pytest.raises(InputError, match=r"own\.npz: row 17: reward"):
+        make(path=str(path))
+
+
+def test_a_file_of_another_environment(make, recorded, tmp_path):
+    path = tmp_path / "own.npz"
+    origin = recorded.provenance
+    replace(recorded, provenance=replace(origin, environment_id="Other-v0")).save(path)
+    with pytest.raises(InputError, match="recorded in Other-v0; accepted is Sepsis/ICU-Sepsis-v2"):
+        make(path=str(path))
+
+
+def test_a_file_of_another_version_is_named(make, recorded, tmp_path):
+    path = tmp_path / "own.npz"
+    origin = recorded.provenance
+    replace(recorded, provenance=replace(origin, environment_version="1.0")).save(path)
+    with pytest.warns(UserWarning, match=r"recorded in version 1\.0"):
+        make(path=str(path))
+
+
+# -- checkpoints -------------------------------------------------------------------------------
+
+
+def test_other_data_on_resume_are_named(make):
+    state = make().state_dict()
+    make().load_state_dict(state)  # warnings are errors, so this one is silent
+    with pytest.warns(UserWarning, match="trained on other data"):
+        make(seed=1).load_state_dict(state)
+    with pytest.warns(UserWarning, match="trained on other data"):
+        make(held_out_seed=1).load_state_dict(state)
+
+
+# -- a real Trainer ----------------------------------------------------------------------------
+
+
+class Recorder(pl.LightningModule):
+    """Two members that learn next to nothing and remember the batches they met."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(2, 1))
+        self.register_buffer("member_seeds", torch.tensor([42, 7]), persistent=False)
+        self.batches = []
+        self.held_out = []
+
+    def training_step(self, batch, batch_idx):
+        self.batches.append(batch)
+        return (self.weight - batch.reward).square().mean()
+
+    def validation_step(self, batch, batch_idx):
+        self.held_out.append(batch)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(data, steps, checkpoint=None, accumulate=1):
+    module = Recorder()
+    trainer = pl.Trainer(
+        max_steps=steps,
+        accumulate_grad_batches=accumulate,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        check_val_every_n_epoch=None,
+        val_check_interval=5,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
+    return trainer, module
+
+
+# `pytest.warns` raises what it was not asked for anew, out of reach of the project's own filter.
+@pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning")
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_with_a_real_trainer(cache_dir, tmp_path, accumulate):
+    def new_data(**options):
+        return OfflineDataModule(cache_dir=str(cache_dir), **SMALL, **options)
+
+    data = new_data()
+    _, straight = fit(data, 20, accumulate=accumulate)
+    assert len(straight.batches) == 20 * accumulate
+    table = TransitionTable(data.train, "cpu")
+    expected = take(AddressedBatches(table, torch.tensor([42, 7]), 256), 20 * accumulate)
+    assert_same(straight.batches, expected)
+    # One pass over the held-out rows after every fifth batch.
+    passes = 4 * accumulate
+    assert join(straight.held_out, 1).action.shape == (1, passes * len(data.held_out))
+
+    trainer, first = fit(new_data(), 7, accumulate=accumulate)
+    checkpoint = tmp_path / "7.ckpt"
+    trainer.save_checkpoint(checkpoint)
+    _, second = fit(new_data(), 20, checkpoint, accumulate=accumulate)
+    assert_same(first.batches + second.batches, straight.batches)
+    assert torch.equal(second.weight, straight.weight)
+
+    with pytest.warns(UserWarning, match="trained on other data"):
+        fit(new_data(seed=5), 8, checkpoint, accumulate=accumulate)
