@@ -74,6 +74,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="turns of each side (default: 5)")
     arguments = parser.parse_args()
 
+    # One core against one core; and threads that wait for a core of a busy machine would cost
+    # more than they save on tensors of this size.
+    torch.set_num_threads(1)
     imported = resident_megabytes()
     mdp = load_icu_sepsis()
     loaded = resident_megabytes()

@@ -68,7 +68,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     try:
         with fsspec.open(str(path), "rb") as file:
-            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+            checkpoint: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"checkpoint {path}: there is no such file") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:

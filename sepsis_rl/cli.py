@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 import lightning.pytorch as pl
 import torch
 from jsonargparse import ArgumentParser
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from sepsis_rl.algorithms import BC, CQL, DQN, OfflineAlgorithm
@@ -101,6 +101,7 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)  # of torch's, in Lightning
     # Nothing is loaded by workers here, and a resumed run belongs in its own folder.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*The dirpath has changed.*")
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
 
 

@@ -139,7 +139,9 @@ def score_policies(
     )
 
 
-def _visit_share(exact: list[PolicyValue], weight: NDArray[np.generic]) -> Tensor:
+def _visit_share(
+    exact: list[PolicyValue], weight: NDArray[np.float64] | NDArray[np.bool_]
+) -> Tensor:
     """Mean of a weight over each policy's own decisions, (policies,)."""
     return _column([float((v.visits * weight).sum() / v.visits.sum()) for v in exact])
 

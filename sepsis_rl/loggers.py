@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning_utilities.core.rank_zero import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summary
 
@@ -62,6 +62,7 @@ class RunLogger(TensorBoardLogger):
         super().__init__(save_dir, name=name, version=version, default_hp_metric=False)
         self._member_writers: dict[str, SummaryWriter] = {}
         self._layout_written = False
+        self._last_step: dict[str, int | None] = {}
 
     def resume(self, version: int, step: int) -> None:
         """Goes on in an existing run.
@@ -80,7 +81,8 @@ class RunLogger(TensorBoardLogger):
     def member(self, name: str) -> SummaryWriter:
         """The writer of a member's sub-run; the run's own for an empty name."""
         if not name:
-            return self.experiment
+            writer: SummaryWriter = self.experiment
+            return writer
         if name not in self._member_writers:
             folder = Path(self.log_dir, "members", name)
             self._member_writers[name] = SummaryWriter(str(folder), **self._kwargs)
@@ -101,8 +103,11 @@ class RunLogger(TensorBoardLogger):
             member, slash, tag = key.partition("/")
             if not (slash and "/" in tag):
                 member, tag = "", key
-            if tag != "epoch":  # one endless epoch: a flat line
+            # One endless epoch is a flat line; and when a run stops, Lightning logs its last values
+            # once more.
+            if tag != "epoch" and self._last_step.get(key) != step:
                 self.member(member).add_scalar(tag, value, step)
+                self._last_step[key] = step
 
     @rank_zero_only
     def log_hyperparams(
@@ -121,10 +126,10 @@ class RunLogger(TensorBoardLogger):
             name: The member's name, empty for a single run.
             settings: Name to number or text.
         """
-        writer = self.member(name).file_writer
-        assert writer is not None
+        writer = self.member(name)._get_file_writer()  # type: ignore[no-untyped-call]
         # The metrics are only declared here; their values are the scalars of the same names.
-        for summary in hparams_summary(dict(settings), dict.fromkeys(COMPARED, 0)):
+        summaries = hparams_summary(dict(settings), dict.fromkeys(COMPARED, 0))  # type: ignore[no-untyped-call]
+        for summary in summaries:
             writer.add_summary(summary)
 
     @rank_zero_only

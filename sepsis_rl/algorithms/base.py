@@ -182,7 +182,8 @@ class OfflineAlgorithm(pl.LightningModule):
 
     @property
     def _is_logging_step(self) -> bool:
-        return (self.global_step + 1) % self.trainer.log_every_n_steps == 0
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return (self.global_step + 1) % every == 0
 
     def log_members(self, metrics: dict[str, Tensor], **options: Any) -> None:
         """Logs a value per member: itself for a single run, else the median and each member's.

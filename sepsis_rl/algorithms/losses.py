@@ -115,7 +115,7 @@ def clip_grad_norm_by_member(gradients: list[Tensor], max_norm: float | None) ->
         The norms before clipping, (members,).
     """
     parts = [torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients]
-    norm = torch.linalg.vector_norm(torch.stack(parts), dim=0)
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(parts), dim=0)
     if max_norm is not None:
         scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
         for gradient in gradients:

@@ -30,6 +30,8 @@ class QNetwork(nn.Module):
         seeds: One seed per member. A member's initial weights depend on its seed alone.
     """
 
+    offset: Tensor
+
     def __init__(
         self,
         n_states: int,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ProgressBar
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -34,12 +35,21 @@ class _SpeedColumn(TextColumn):
             return Text("- steps/s", style="dim")
         text = f"{speed:.0f} steps/s"
         if self._members > 1:
-            text += f" x {self._members} members"
+            text += f" of {self._members} members"
         return Text(text, style="dim")
 
 
+class _TwoLines(Progress):
+    """A bar with the news of the run below it, so that both fit on 80 columns."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            yield Text(task.fields["news"], no_wrap=True, overflow="ellipsis")
+
+
 class FitProgressBar(ProgressBar):
-    """Step, speed, loss and the last survival with its interval, on one line.
+    """Step and speed, and below them the loss and the last survival with its interval.
 
     Lightning's own bars count the batches of an epoch and read every metric at every batch; an
     offline run is one endless epoch, and a step takes a few milliseconds. This one looks at the
@@ -53,7 +63,7 @@ class FitProgressBar(ProgressBar):
         super().__init__()
         self.refresh_every = refresh_every
         self._enabled = True
-        self._progress: Progress | None = None
+        self._progress: _TwoLines | None = None
 
     def disable(self) -> None:
         """Called by Lightning on all processes but the first."""
@@ -68,13 +78,12 @@ class FitProgressBar(ProgressBar):
         if not self._enabled:
             return
         assert isinstance(pl_module, OfflineAlgorithm)
-        self._progress = Progress(
+        self._progress = _TwoLines(
             TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TimeRemainingColumn(compact=True),
             _SpeedColumn(len(pl_module.members)),
-            TextColumn("{task.fields[news]}"),
             console=Console(soft_wrap=False),
             refresh_per_second=4,
             speed_estimate_period=20,

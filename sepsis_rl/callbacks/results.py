@@ -178,7 +178,9 @@ def _rows(names: list[str], scores: PolicyScores) -> list[_Row]:
 
 
 def _interval(values: dict[str, float], name: str, sign: str) -> str:
-    estimate, low, high = (100 * values[name + part] for part in ("", "_low", "_high"))
-    if np.isclose(low, high):
-        return f"{estimate:{sign}.1f}"
-    return f"{estimate:{sign}.1f} ({low:{sign}.1f}{"," if sign else "–"}{" " if sign else ""}{high:{sign}.1f})"
+    estimate, low, high = (
+        f"{100 * values[name + part]:{sign}.1f}" for part in ("", "_low", "_high")
+    )
+    if low == high:
+        return estimate
+    return f"{estimate} ({low}, {high})" if sign else f"{estimate} ({low}–{high})"

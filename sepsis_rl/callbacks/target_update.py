@@ -36,10 +36,11 @@ class SoftTargetUpdate(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Attaches the update to the optimizer, whose state is restored by now."""
-        if not hasattr(pl_module, "target_q_network"):
+        networks = dict(pl_module.named_children())
+        if "target_q_network" not in networks:
             return
-        online = list(pl_module.q_network.parameters())
-        target = list(pl_module.target_q_network.parameters())
+        online: list[Tensor] = list(networks["q_network"].parameters())
+        target: list[Tensor] = list(networks["target_q_network"].parameters())
         weight = self._weights(online)
 
         @torch.no_grad()  # hooks run with gradients on: the target would join the graph
@@ -48,7 +49,7 @@ class SoftTargetUpdate(pl.Callback):
 
         self._hook = trainer.optimizers[0].register_step_post_hook(update)
 
-    def _weights(self, parameters: list[torch.nn.Parameter]) -> float | list[Tensor]:
+    def _weights(self, parameters: list[Tensor]) -> float | list[Tensor]:
         if len(set(self.tau)) == 1:
             return self.tau[0]
         return [

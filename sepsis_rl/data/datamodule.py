@@ -380,10 +380,11 @@ class OfflineDataModule(pl.LightningDataModule):
         """The held-out rows."""
         return self.val_dataloader()
 
-    def predict_dataloader(self) -> list[Tensor]:
-        """All states in one batch, (n_states,)."""
+    def predict_dataloader(self) -> Tensor:
+        """All states in one batch: iterating over (1, n_states) yields it."""
+        # A list would be taken for a list of loaders, and the tensor in it for a loader of scalars.
         _, _, device = self._place()
-        return [torch.arange(self.n_states, device=device)]
+        return torch.arange(self.n_states, device=device).unsqueeze(0)
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -32,14 +33,16 @@ COLUMNS: Final[dict[str, np.dtype[Any]]] = {
 }
 """The columns of a data set and their dtypes, in the order of the file."""
 
-# What reading a damaged or foreign file can raise: numpy's format checks are ValueErrors, a bad
-# archive or member one of the others (an encrypted one is a RuntimeError).
+# What reading a damaged or foreign file can raise: numpy's format checks are ValueErrors (or what
+# Python's tokenizer raises, for some headers), a bad archive or member one of the others (an
+# encrypted one is a RuntimeError).
 _UNREADABLE = (
     OSError,
     EOFError,
     ValueError,
     RuntimeError,
     MemoryError,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )

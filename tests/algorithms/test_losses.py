@@ -108,9 +108,7 @@ def test_gradients_are_those_of_finite_differences():
     reward, terminated = REWARD.double(), TERMINATED.double()
     next_q = draw(2, 3, 4)
     assert gradcheck(lambda q, gamma: td_target(reward, terminated, q, gamma), (q, gamma))
-    assert gradcheck(
-        lambda q, gamma: td_target(reward, terminated, q, gamma, next_q), (q, gamma)
-    )
+    assert gradcheck(lambda q, gamma: td_target(reward, terminated, q, gamma, next_q), (q, gamma))
 
 
 # -- clipping ----------------------------------------------------------------------------------

@@ -435,7 +435,11 @@ def test_other_kinds_of_files_are_refused(tmp_path):
     with zipfile.ZipFile(archive, "w") as file:
         for name in [*COLUMNS, "provenance"]:
             file.writestr(name, "text")
-    for path in (array, text, empty, archive):
+    header = tmp_path / "header.npz"
+    with zipfile.ZipFile(header, "w") as file:
+        for name in [*COLUMNS, "provenance"]:
+            file.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00\x02\x00{\n")
+    for path in (array, text, empty, archive, header):
         with pytest.raises(InputError) as error:
             Transitions.load(path)
         assert str(error.value).startswith(str(path))

@@ -1,0 +1,116 @@
+"""Files are whole or not there."""
+
+import os
+import stat
+
+import pytest
+
+from sepsis_rl.files import atomic_write
+
+
+class Stop(BaseException):
+    """As KeyboardInterrupt: no ordinary exception."""
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_it_writes_and_makes_the_folder(tmp_path):
+    path = tmp_path / "a" / "b" / "file.bin"
+    with atomic_write(path) as file:
+        file.write(b"whole")
+    assert path.read_bytes() == b"whole"
+    assert names(path.parent) == ["file.bin"]
+
+
+def test_a_path_may_be_a_string(tmp_path):
+    with atomic_write(str(tmp_path / "file")) as file:
+        file.write(b"x")
+    assert (tmp_path / "file").read_bytes() == b"x"
+
+
+def test_it_replaces_the_whole_file(tmp_path):
+    """The old one stands until the end, and nothing of it is left after."""
+    path = tmp_path / "file"
+    path.write_bytes(b"the old one is longer")
+    with atomic_write(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"the old one is longer"
+    assert path.read_bytes() == b"new"
+    assert names(tmp_path) == ["file"]
+
+
+def test_nothing_is_there_before_the_end(tmp_path):
+    path = tmp_path / "file"
+    with atomic_write(path) as file:
+        file.write(b"half")
+        file.flush()
+        assert not path.exists()
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, Stop])
+@pytest.mark.parametrize("before", [None, b"old"])
+def test_an_exception_leaves_what_was(tmp_path, error, before):
+    path = tmp_path / "file"
+    if before is not None:
+        path.write_bytes(before)
+    with pytest.raises(error), atomic_write(path) as file:  # noqa: PT012
+        file.write(b"half")
+        file.flush()
+        raise error
+    assert names(tmp_path) == ([] if before is None else ["file"])
+    assert before is None or path.read_bytes() == before
+
+
+def test_a_destination_that_cannot_be_replaced_leaves_nothing(tmp_path):
+    (tmp_path / "file").mkdir()
+    with pytest.raises(OSError, match="file"), atomic_write(tmp_path / "file") as file:
+        file.write(b"x")
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_disk_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    def fail(descriptor):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="no space"), atomic_write(tmp_path / "file") as file:
+        file.write(b"x")
+    assert names(tmp_path) == []
+
+
+def test_it_is_on_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    """Else a crash of the machine could leave an empty file under the name."""
+    calls = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(
+            os, name, lambda *args, name=name, real=real: (calls.append(name), real(*args))
+        )
+    with atomic_write(tmp_path / "file") as file:
+        file.write(b"x")
+    assert calls[:2] == ["fsync", "replace"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_permissions_are_those_of_an_ordinary_file(tmp_path, umask, mode):
+    previous = os.umask(umask)
+    try:
+        with atomic_write(tmp_path / "file") as file:
+            file.write(b"x")
+        assert os.umask(umask) == umask  # and the umask is as it was
+    finally:
+        os.umask(previous)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode
+
+
+def test_writers_at_once_do_not_mix(tmp_path):
+    """The last to finish wins, whole."""
+    path = tmp_path / "file"
+    with atomic_write(path) as first, atomic_write(path) as second:
+        first.write(b"first" * 1000)
+        second.write(b"second" * 1000)
+    assert path.read_bytes() == b"first" * 1000
+    assert names(tmp_path) == ["file"]
