@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from jsonargparse import ArgumentParser
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from sepsis_rl.algorithms import BC, CQL, DQN, OfflineAlgorithm
@@ -35,7 +37,7 @@ from sepsis_rl.checkpoints import (
     run_folder,
 )
 from sepsis_rl.data.collection import PolicyName, behavior_policy, collect
-from sepsis_rl.data.datamodule import OfflineDataModule
+from sepsis_rl.data.datamodule import OfflineDataModule, check_batch_size
 from sepsis_rl.errors import InputError
 from sepsis_rl.loggers import RunLogger
 from sepsis_rl.mdp import load_icu_sepsis
@@ -74,10 +76,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             _collect(words[1:])
         elif words[0] == "export":
             _export(words[1:])
-        else:
+        elif words[0] in SepsisCLI.subcommands() or words[0].startswith("-"):
             SepsisCLI(words)
+        else:
+            commands = ", ".join([*SepsisCLI.subcommands(), "collect", "export"])
+            raise InputError(f"there is no command '{words[0]}'; accepted: {commands}")
     except (InputError, MisconfigurationException) as error:
         return _refuse(str(error))
+    except OmegaConfBaseException as error:  # raised while ${...} is resolved
+        return _refuse(f"{error.full_key}: {str(error).splitlines()[0]}")
     except ValueError as error:  # jsonargparse wraps what a constructor raises
         cause = input_error_behind(error)
         if cause is None:
@@ -113,6 +120,13 @@ class _Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise input_error_behind(ex) or InputError(explain(message, _options()))
+
+    def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Says in which file the error is."""
+        try:
+            return super().parse_path(cfg_path, *args, **kwargs)
+        except InputError as error:
+            raise InputError(f"{cfg_path}: {error}") from error
 
 
 def _options() -> list[str]:
@@ -178,6 +192,9 @@ class SepsisCLI(LightningCLI):
                 "checkpoint.mode": "max",
                 "checkpoint.save_top_k": 3,
                 "checkpoint.save_last": True,
+                # A run that goes on from an earlier checkpoint replaces the later ones, so that
+                # last.ckpt is always the last.
+                "checkpoint.enable_version_counter": False,
             }
         )
         parser.add_lightning_class_args(PolicyExport, "export")
@@ -189,6 +206,12 @@ class SepsisCLI(LightningCLI):
         """Lets only `fit` write a run folder."""
         if self.subcommand != "fit":
             self.save_config_callback = None
+
+    def _set_seed(self) -> None:
+        try:
+            super()._set_seed()
+        except ValueError as error:  # numpy's bounds
+            raise InputError(f"seed_everything: {error}") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Adds what is not configured: results, pictures and the progress bar."""
@@ -205,7 +228,9 @@ class SepsisCLI(LightningCLI):
         self.trainer_defaults["callbacks"] = callbacks
         try:
             return super().instantiate_trainer(**kwargs)
-        except MisconfigurationException as error:
+        except (MisconfigurationException, ValueError) as error:
+            if not re.search("accelerator|device|backend|gpu", str(error), re.IGNORECASE):
+                raise InputError(f"trainer: {error}") from error
             found = "cuda" if torch.cuda.is_available() else "cpu"
             raise InputError(
                 f"trainer.accelerator={config.get('accelerator')}, trainer.devices="
@@ -215,6 +240,7 @@ class SepsisCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Finds the checkpoint to go on from, and goes on in its folder."""
+        check_batch_size(self.datamodule.batch_size, self.trainer.world_size)
         path = self._resolve_checkpoint()
         if path is None:
             return

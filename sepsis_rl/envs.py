@@ -34,9 +34,6 @@ from sepsis_rl.mdp import (
 )
 from sepsis_rl.randomness import ACTION, START, TRANSITION, RowSampler, hash_address, uniform
 
-# gymnasium takes seeds of any size, but numpy's legacy interfaces and readers do not.
-_SEED_BITS = 63
-
 
 def make_env(strategy: Strategy = "mean") -> gymnasium.Env[Any, Any]:
     """The real ICU-Sepsis environment of `gymnasium.make`, registered if it was not yet.
@@ -392,8 +389,7 @@ def roll_out(
     states, _ = env.reset(seed=_stage_seed(seed, stage), options={"patients": addresses})
     keys = env.episode_keys
     policy = torch.arange(n_policies, device=env.device).repeat_interleave(n_patients)
-    # Rows of all policies, one below the other. What is above the last action's cumulative
-    # probability (rounding) belongs to the last action that has any.
+    # Rows of all policies, one below the other; each ends at exactly 1, above every draw.
     cumulative = table.reshape(-1, n_actions).cumsum(dim=1)
     cumulative = cumulative / cumulative[:, -1:]
     deterministic = bool((table.amax(dim=2) == 1).all())
@@ -483,7 +479,7 @@ def _stage_seed(seed: int, stage: int) -> int:
     """The environment's seed for a run's seed and an occasion."""
     word = hash_address(seed, stage)
     assert isinstance(word, int)
-    return word >> (64 - _SEED_BITS)
+    return word
 
 
 def _check_rollout(

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sepsis_rl.envs import roll_out, roll_out_real
+from sepsis_rl.envs import Rollout, roll_out, roll_out_real
 from sepsis_rl.mdp import Strategy, TabularMDP
 from sepsis_rl.metrics import Interval, MemberMean, PairedDifference, SurvivalRate
 from sepsis_rl.planning import PolicyValue, evaluate
@@ -100,32 +100,25 @@ def score_policies(
     Returns:
         The scores, on the CPU and equal in all processes.
     """
+    probabilities = policies.cpu().numpy()
+    # First of all, because it says which policy a strategy refuses.
+    exact = [evaluate(mdp, table, strategy=strategy) for table in probabilities]
+
     device = policies.device
     count = len(policies)
     share = torch.arange(rank, patients, world_size, device=device)
     tables = policies if reference is None else torch.cat([policies, reference[None].to(policies)])
-    if real_environment:
-        rollout = roll_out_real(
-            tables.cpu().numpy(), patients=share.cpu(), seed=seed, stage=stage, strategy=strategy
-        )
-    else:
-        rollout = roll_out(
-            mdp, tables, patients=share, seed=seed, stage=stage, strategy=strategy, device=device
-        )
-    survived = rollout.survived.to(device)
     survival = SurvivalRate(count).to(device)
-    survival.update(survived[:count])
     length = MemberMean(count).to(device)
-    if len(share):
+    paired = PairedDifference(count).to(device)
+    if len(share):  # a process may have no patients
+        rollout = _roll_out(mdp, tables, share, seed, stage, strategy, real_environment)
+        survived = rollout.survived.to(device)
+        survival.update(survived[:count])
         length.update(rollout.length[:count].to(device, torch.float64).mean(-1), len(share))
-    difference = None
-    if reference is not None:
-        paired = PairedDifference(count).to(device)
-        paired.update(survived[:count], survived[count])
-        difference = _by_policy(paired.compute())
-
-    probabilities = policies.cpu().numpy()
-    exact = [evaluate(mdp, table, strategy=strategy) for table in probabilities]
+        if reference is not None:
+            paired.update(survived[:count], survived[count])
+    difference = None if reference is None else _by_policy(paired.compute())
     return PolicyScores(
         survival_rate=_by_policy(survival.compute()),
         difference=difference,
@@ -136,6 +129,30 @@ def score_policies(
         unsupported_rate=_visit_share(exact, ~supported),
         inadmissible_rate=_visit_share(exact, ~mdp.admissible),
         visits=np.stack([value.visits for value in exact]),
+    )
+
+
+def _roll_out(
+    mdp: TabularMDP,
+    tables: Tensor,
+    patients: Tensor,
+    seed: int,
+    stage: Stage,
+    strategy: Strategy,
+    real_environment: bool,
+) -> Rollout:
+    if real_environment:
+        return roll_out_real(
+            tables.cpu().numpy(), patients=patients.cpu(), seed=seed, stage=stage, strategy=strategy
+        )
+    return roll_out(
+        mdp,
+        tables,
+        patients=patients,
+        seed=seed,
+        stage=stage,
+        strategy=strategy,
+        device=tables.device,
     )
 
 

@@ -26,18 +26,21 @@ def explain(message: str, options: Iterable[str]) -> str:
         options: Names of all options, such as `data.seed`.
 
     Returns:
-        The message in one or two lines; one that is not understood is returned as it is.
+        The message in one or two lines; one that is not understood is returned as it is,
+        on one line.
     """
     unknown = re.search(r"[Oo]ption '([^']+)'|unrecognized arguments: --([^\s=]+)", message)
     if unknown is not None:
         return _unknown_option(unknown[1] or unknown[2], list(options))
+    if re.search(r"arguments are required: (\w+\.)?model$", message):
+        return "there is no model: give --config FILE, such as configs/cql.yaml"
     key = re.search(r'key "([^"]+)"', message)
     subtypes = re.search(r"Subtypes: \[(.*)\]", message)
     value = re.search(r"Given value: (.*)", message) or re.search(r"Got value: (.*)", message)
     expected = re.search(r"Expected an? (.*?)\. Got value", message)
     accepted = subtypes[1] if subtypes is not None else expected[1] if expected else None
     if key is None or value is None or accepted is None:
-        return message
+        return " ".join(message.split())
     return f"{key[1]}={value[1]} cannot be used; accepted: {_plain_types(accepted)}"
 
 

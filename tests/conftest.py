@@ -1,6 +1,9 @@
 """Decision processes and real environments that tests share."""
 
+import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -8,7 +11,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from matplotlib.figure import Figure
 
+from sepsis_rl.cli import main
 from sepsis_rl.envs import make_env
 from sepsis_rl.mdp import DoseGrid, Strategy, TabularMDP, load_icu_sepsis
 
@@ -89,3 +94,89 @@ def chain_mdp() -> TabularMDP:
         max_episode_steps=50,
         dose_grid=DoseGrid(1, 2),
     )
+
+
+# -- the command -------------------------------------------------------------------------------
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command left on the screen."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Command:
+    """The `lightning` command in this process: small networks, few episodes, few steps."""
+
+    def __init__(self, records: Path, capsys: pytest.CaptureFixture[str] | None = None) -> None:
+        self.small = (
+            "--model.embedding_dim=8",
+            "--model.hidden_dims=[16]",
+            "--data.episodes=200",
+            "--data.held_out_episodes=50",
+            f"--data.cache_dir={records}",
+            "--evaluation.patients=200",
+            "--trainer.accelerator=cpu",
+            "--trainer.max_steps=10",
+            "--trainer.val_check_interval=4",
+            "--trainer.log_every_n_steps=2",
+        )
+        self._capsys = capsys
+
+    def main(self, *words: str) -> Ran:
+        """Runs just these words."""
+        code = main([str(word) for word in words])
+        out, err = self._capsys.readouterr() if self._capsys is not None else ("", "")
+        return Ran(code, out, err)
+
+    def __call__(self, command: str, config: str, *options: str) -> Ran:
+        """Runs a command on one of `configs/`, made small."""
+        return self.main(command, f"--config={CONFIGS / config}.yaml", *self.small, *options)
+
+
+@pytest.fixture(scope="session")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for simulated episodes."""
+    return tmp_path_factory.mktemp("episodes")
+
+
+@pytest.fixture
+def lightning(
+    records: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Command:
+    """The command, in an empty folder and with room on the screen."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+    # Drawing would take most of the time of a short run; `finished_runs` has real pictures.
+    monkeypatch.setattr(
+        "sepsis_rl.callbacks.dose_images.draw_dose_grid", lambda *_: Figure(figsize=(0.1, 0.1))
+    )
+    return Command(records, capsys)
+
+
+@pytest.fixture(scope="session")
+def finished_runs(records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `runs/` of a finished fit of each kind, of 10 steps. Not to be written to."""
+    folder = tmp_path_factory.mktemp("finished")
+    run = Command(records)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for config in ("cql", "bc", "dqn"):
+            assert run("fit", config).code == 0
+        members = ("--model.alpha=[0.1,1.0]", "--model.seed=[42,7]")
+        assert run("fit", "sweep", *members).code == 0
+    return folder
+
+
+@pytest.fixture
+def runs(finished_runs: Path, lightning: Command, tmp_path: Path) -> Path:
+    """A copy of the finished `runs/` in the folder where `lightning` runs."""
+    return Path(shutil.copytree(finished_runs / "runs", tmp_path / "runs"))

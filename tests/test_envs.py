@@ -283,12 +283,18 @@ def test_next_step_autoreset(chain_mdp: TabularMDP) -> None:
         resets += len(begun)
         states, over = new_states, terminated
     assert resets > 400  # more than one episode each, of 2.5 steps and one of reset
-    # Of all later episodes, too, three quarters start in state 0.
-    starts = torch.cat([_later_starts(chain_mdp, mode) for mode in AutoresetMode])
-    assert abs((starts == 0).double().mean().item() - 0.75) < 4 * (0.1875 / len(starts)) ** 0.5
 
 
-def _later_starts(chain_mdp: TabularMDP, mode: AutoresetMode) -> torch.Tensor:
+def test_second_episodes_are_the_same_however_they_begin(chain_mdp: TabularMDP) -> None:
+    first, _ = _waiting(chain_mdp, AutoresetMode.DISABLED).reset(seed=1)
+    seconds = [_second_starts(chain_mdp, mode) for mode in AutoresetMode]
+    assert torch.equal(seconds[0], seconds[1])
+    assert torch.equal(seconds[0], seconds[2])
+    assert abs(np.corrcoef(first, seconds[0])[0, 1]) < 4 / 400**0.5
+    assert abs((seconds[0] == 0).double().mean().item() - 0.75) < 4 * (0.1875 / 400) ** 0.5
+
+
+def _second_starts(chain_mdp: TabularMDP, mode: AutoresetMode) -> torch.Tensor:
     """First states of second episodes, however they come about."""
     env = _waiting(chain_mdp, mode)
     env.reset(seed=1)
@@ -303,7 +309,7 @@ def _later_starts(chain_mdp: TabularMDP, mode: AutoresetMode) -> torch.Tensor:
             starts.setdefault(i, int(states[i]))
         over = terminated
     assert len(starts) == 400
-    return torch.tensor(list(starts.values()))
+    return torch.tensor([starts[i] for i in range(400)])
 
 
 def test_same_step_autoreset(chain_mdp: TabularMDP) -> None:
@@ -313,6 +319,7 @@ def test_same_step_autoreset(chain_mdp: TabularMDP) -> None:
         new_states, rewards, terminated, _, infos = env.step(_actions(env))
         np.testing.assert_array_equal(terminated, states == 1)
         np.testing.assert_array_equal(infos["_final_obs"], terminated)
+        assert (infos["final_obs"][~terminated] == 0).all()
         final = infos["final_obs"][terminated]
         assert ((final == 2) | (final == 3)).all()
         np.testing.assert_array_equal(rewards[terminated], 1.0 * (final == 3))

@@ -100,6 +100,11 @@ def test_terminating_dynamics(chain_mdp: TabularMDP) -> None:
     np.testing.assert_array_equal(rows[[int(row_index[1, 1])]].toarray()[0], [0, 0, 1, 0, 0])
     changed = row_index != chain_mdp.row_index
     np.testing.assert_array_equal(np.argwhere(changed), [[1, 1]])
+    # What is over stays over, whatever the tables call admissible there.
+    none_at_the_end = replace(
+        chain_mdp, admissible=chain_mdp.admissible & ~chain_mdp.terminal[:, None]
+    )
+    np.testing.assert_array_equal(none_at_the_end.dynamics("terminate")[1], row_index)
     for strategy in ("mean", "raise_exception"):
         assert chain_mdp.dynamics(strategy) == (chain_mdp.rows, chain_mdp.row_index)
     with pytest.raises(InputError, match="'stop' is unknown; accepted: mean, terminate"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final
 
@@ -47,7 +48,7 @@ class OfflineAlgorithm(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()  # the arguments of the subclass, collected by Lightning
-        self.check("learning_rate", "a number above 0", lambda value: value > 0)
+        self.check("learning_rate", "a number above 0", lambda value: 0 < value < math.inf)
         self.check("seed", "an integer from 0 upward", lambda value: value >= 0)
         self.check("min_action_count", "an integer from 0 upward", lambda value: value >= 0)
         self.check("embedding_dim", "an integer of at least 1", lambda value: value >= 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -51,7 +52,7 @@ class CQL(DQN):
         super().__init__(
             gamma, learning_rate, tau, seed, double_q, embedding_dim, hidden_dims, min_action_count
         )
-        self.check("alpha", "a number of at least 0", lambda value: value >= 0)
+        self.check("alpha", "a number of at least 0", lambda value: 0 <= value < math.inf)
         self.register_setting("alpha")
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

@@ -29,12 +29,12 @@ def draw_dose_grid(visits: NDArray[np.float64], grid: DoseGrid, title: str) -> F
     iv_fluid, vasopressor = grid.levels(np.arange(grid.n_actions))
     table = np.zeros((grid.n_iv_fluid_levels, grid.n_vasopressor_levels))
     table[iv_fluid, vasopressor] = share
-    figure = Figure(figsize=(4.6, 4.2), dpi=100, layout="constrained")
+    figure = Figure(figsize=(3.7, 3.3), dpi=100, layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(table, origin="lower", cmap="cividis", vmin=0)
     for (row, column), value in np.ndenumerate(table):
         color = "white" if value < table.max() / 2 else "black"
-        axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=color, fontsize=9)
+        axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=color, fontsize=8)
     axes.set_xticks(range(table.shape[1]))
     axes.set_yticks(range(table.shape[0]))
     axes.set_xlabel("vasopressor level")

@@ -318,20 +318,26 @@ class OfflineDataModule(pl.LightningDataModule):
     def prepare_data(self) -> None:
         """Simulates what is not cached yet; Lightning calls it in one process of a machine.
 
+        That process loads and checks the data at once: before `setup`, Lightning makes the folder
+        of the run, which data that cannot be used should not leave behind.
+
         Raises:
-            InputError: The file is missing, or the cache folder cannot be written to.
+            InputError: The file is missing or breaks a rule, or the cache folder cannot be written
+                to.
         """
-        if self.path is not None:
-            if not self.path.is_file():
-                raise InputError(f"data.path={self.path}: there is no such file")
-            return
-        for episodes, seed in self._simulated:
-            path = self._cache_path(episodes, seed)
-            if not path.exists():
-                policy = behavior_policy(self.mdp, self.policy)
-                data = collect(self.mdp, policy, episodes=episodes, seed=seed)
-                # Another run may have written it meanwhile: the same bytes, so replacing is safe.
-                data.save(path, overwrite=True)
+        if self.path is None:
+            for episodes, seed in self._simulated:
+                path = self._cache_path(episodes, seed)
+                if not path.exists():
+                    policy = behavior_policy(self.mdp, self.policy)
+                    data = collect(self.mdp, policy, episodes=episodes, seed=seed)
+                    # Another run may have written it meanwhile: the same bytes, so replacing is
+                    # safe.
+                    data.save(path, overwrite=True)
+        elif not self.path.is_file():
+            raise InputError(f"data.path={self.path}: there is no such file")
+        if self._episodes is None:
+            self._episodes = self._load()
 
     def setup(self, stage: str | None = None) -> None:
         """Loads and checks the data and moves them to the training device.

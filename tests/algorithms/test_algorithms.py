@@ -350,6 +350,13 @@ def test_training_logs(fit, module, keys):
         assert all(math.isfinite(value) for _, value in values)
 
 
+def test_logging_can_be_switched_off(fit):
+    """Lightning's way to say it is 0."""
+    log = Log()
+    fit(DQN(**NARROW), 3, logger=log, log_every_n_steps=0)
+    assert log.metrics == {}
+
+
 def test_a_population_logs_its_median_and_each_member(fit):
     """Each member's under its own name, as the single run logs it."""
     alphas = [0.1, 0.5, 2.0]
@@ -552,6 +559,7 @@ def test_the_defaults_are_the_essays():
         (BC, "learning_rate", -1.0),
         (BC, "learning_rate", math.inf),
         (BC, "seed", -1),
+        (BC, "seed", 2**63),
         (CQL, "gamma", math.nan),
     ],
 )

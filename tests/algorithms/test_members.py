@@ -23,10 +23,10 @@ def test_lists_span_their_product_and_the_last_varies_fastest():
 
 
 def test_names_say_what_was_listed():
-    members = expand_members({"alpha": [0.0, 0.5], "gamma": 0.99, "seed": [1, 2]})
+    members = expand_members({"alpha": [0.1, 0.5], "gamma": 0.99, "seed": [1, 2]})
     assert members.names == (
-        "alpha=0,seed=1",
-        "alpha=0,seed=2",
+        "alpha=0.1,seed=1",
+        "alpha=0.1,seed=2",
         "alpha=0.5,seed=1",
         "alpha=0.5,seed=2",
     )

@@ -1,0 +1,111 @@
+"""What a parser's message becomes."""
+
+import pytest
+
+from sepsis_rl.errors import InputError
+from sepsis_rl.messages import explain, input_error_behind
+
+OPTIONS = [
+    "model",
+    "data",
+    "model.alpha",
+    "model.gamma",
+    "data.episodes",
+    "data.seed",
+    "trainer.max_steps",
+]
+
+
+@pytest.mark.parametrize(
+    ("message", "name", "meant"),
+    [
+        ("Option 'data.epsiodes' is not accepted before and after subcommand", "data.epsiodes", 4),
+        ("unrecognized arguments: --model.alhpa=3", "model.alhpa", 2),
+        ("unrecognized arguments: --data.epsiodes 3", "data.epsiodes", 4),
+        ("Validation failed: option 'max_step' is not accepted", "max_step", 6),
+    ],
+)
+def test_an_unknown_option_and_what_was_meant(message, name, meant):
+    text = explain(message, OPTIONS)
+    assert f"'{name}'" in text
+    assert f"Did you mean {OPTIONS[meant]}" in text
+    assert "--help" in text
+
+
+def test_nothing_like_it_is_no_hint():
+    text = explain("unrecognized arguments: --xyzzyplugh=1", OPTIONS)
+    assert "'xyzzyplugh'" in text
+    assert "Did you mean" not in text
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (
+            "Parser key \"data.episodes\":\n  Expected a <class 'int'>. Got value: many",
+            "data.episodes=many cannot be used; accepted: int",
+        ),
+        (
+            'Parser key "x.rate":\n  Does not validate against any of the Union subtypes\n'
+            "  Subtypes: [<class 'float'>, list[float], <class 'NoneType'>]\n"
+            "  Errors:\n    - no\n  Given value type: <class 'str'>\n  Given value: high",
+            "x.rate=high cannot be used; accepted: float, list[float], null",
+        ),
+        (
+            'Parser key "e.strategy":\n'
+            "  Expected a typing.Literal['mean', 'terminate']. Got value: none",
+            "e.strategy=none cannot be used; accepted: 'mean', 'terminate'",
+        ),
+    ],
+)
+def test_a_wrong_value_and_what_is_accepted(message, text):
+    assert explain(message, OPTIONS) == text
+
+
+def test_a_missing_model_needs_a_config():
+    for message in (
+        "the following arguments are required: fit.model",
+        "the following arguments are required: model",
+    ):
+        assert "--config" in explain(message, OPTIONS)
+    assert "output" in explain("the following arguments are required: output", OPTIONS)
+
+
+def test_what_is_not_understood_is_kept_on_one_line():
+    assert explain("something\n  else\n", OPTIONS) == "something else"
+
+
+def raised(how):
+    try:
+        how()
+    except Exception as error:
+        return error
+    raise AssertionError
+
+
+def test_the_input_error_behind_an_exception():
+    wrong = InputError("wrong")
+
+    def chained():
+        raise ValueError("outer") from wrong
+
+    def while_handling():
+        try:
+            raise wrong
+        except InputError:
+            raise KeyError("other")  # noqa: B904
+
+    def unrelated():
+        raise ValueError("other")
+
+    def deep():
+        try:
+            while_handling()
+        except KeyError as error:
+            raise TypeError("outermost") from error
+
+    assert input_error_behind(wrong) is wrong
+    for how in (chained, while_handling, deep):
+        assert input_error_behind(raised(how)) is wrong
+    assert input_error_behind(raised(unrelated)) is None
+    assert input_error_behind(None) is None
