@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,22 @@ from sepsis_rl.files import atomic_write
 
 FOLDER = "checkpoints"
 LAST = "last.ckpt"
+
+# What torch's weights-only reader raises on bytes that are no checkpoint, found by trying many.
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    struct.error,
+    RuntimeError,
+    EOFError,
+    OSError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)
+_ENTRIES = {"state_dict", "hyper_parameters", "global_step"}
+_IDENTITY = {"format", "algorithm", "members", "names"}
 
 
 def find_last(runs: str | Path, name: str) -> Path:
@@ -71,13 +88,18 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             checkpoint: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"checkpoint {path}: there is no such file") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
+    except _UNREADABLE as error:
         raise InputError(
             f"checkpoint {path} cannot be read: it is torn, or holds more than tensors and plain "
             "values and was not loaded for safety"
         ) from error
     about = checkpoint.get("sepsis_rl") if isinstance(checkpoint, dict) else None
-    if not isinstance(about, dict) or "_instantiator" in checkpoint.get("hyper_parameters", {}):
+    if (
+        not isinstance(about, dict)
+        or not about.keys() >= _IDENTITY
+        or not checkpoint.keys() >= _ENTRIES
+        or "_instantiator" in checkpoint["hyper_parameters"]
+    ):
         raise InputError(f"checkpoint {path} was not written by sepsis-rl")
     if about["format"] != CHECKPOINT_FORMAT:
         raise InputError(
@@ -161,7 +183,7 @@ def export_member(source: str | Path, member: int, output: str | Path) -> None:
     checkpoint["state_dict"] = {
         name: value[one].clone() for name, value in checkpoint["state_dict"].items()
     }
-    for optimizer in checkpoint["optimizer_states"]:
+    for optimizer in checkpoint.get("optimizer_states", []):  # a file may hold weights alone
         for state in optimizer["state"].values():
             for name, value in state.items():
                 if isinstance(value, Tensor) and value.ndim > 0:
@@ -170,11 +192,13 @@ def export_member(source: str | Path, member: int, output: str | Path) -> None:
     checkpoint["hyper_parameters"].update(settings)
     about.update(members=[settings], names=[""])
     # What callbacks remember is the population's story, not the member's.
-    history = checkpoint["callbacks"].get("PolicyEvaluation", {}).get("history", [])
-    checkpoint["callbacks"] = {
-        "PolicyEvaluation": {
-            "history": [{**entry, "members": [entry["members"][member]]} for entry in history]
+    evaluation = checkpoint.pop("callbacks", {}).get("PolicyEvaluation")
+    checkpoint["callbacks"] = {}
+    if evaluation is not None:
+        checkpoint["callbacks"]["PolicyEvaluation"] = {
+            "history": [
+                {**entry, "members": [entry["members"][member]]} for entry in evaluation["history"]
+            ]
         }
-    }
     with atomic_write(output) as file:
         torch.save(checkpoint, file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import re
 import sys
 import warnings
@@ -15,6 +16,7 @@ import lightning.pytorch as pl
 import torch
 from jsonargparse import ArgumentParser
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from omegaconf.errors import OmegaConfBaseException
@@ -136,7 +138,6 @@ def _options() -> list[str]:
         "data.": [OfflineDataModule],
         "evaluation.": [PolicyEvaluation],
         "checkpoint.": [ModelCheckpoint],
-        "export.": [PolicyExport],
         "trainer.": [pl.Trainer],
     }
     names = [
@@ -146,7 +147,15 @@ def _options() -> list[str]:
         for name in inspect.signature(owner).parameters
     ]
     groups = [prefix.removesuffix(".") for prefix in owners]
-    return ["seed_everything", "config", "ckpt_path", *groups, *dict.fromkeys(names)]
+    return [
+        "seed_everything",
+        "config",
+        "ckpt_path",
+        "member",
+        "output",
+        *groups,
+        *dict.fromkeys(names),
+    ]
 
 
 class SepsisCLI(LightningCLI):
@@ -197,7 +206,24 @@ class SepsisCLI(LightningCLI):
                 "checkpoint.enable_version_counter": False,
             }
         )
-        parser.add_lightning_class_args(PolicyExport, "export")
+
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        parser: LightningArgumentParser = super()._prepare_subcommand_parser(
+            klass, subcommand, **kwargs
+        )
+        if subcommand == "predict":
+            parser.add_argument(
+                "--member", type=int, default=0, help="whose policy, counted from 0"
+            )
+            parser.add_argument(
+                "--output",
+                type=str | None,
+                default=None,
+                help="file to write; policy.csv in the run's folder by default",
+            )
+        return parser
 
     def _parse_ckpt_path(self) -> None:
         """Does nothing: what the config says beats what the checkpoint holds."""
@@ -225,9 +251,12 @@ class SepsisCLI(LightningCLI):
                 callbacks.append(FitProgressBar())
         else:
             kwargs = {"logger": False, "enable_progress_bar": False, **kwargs}
+        if self.subcommand == "predict":
+            options = self.config_init["predict"]
+            callbacks.append(PolicyExport(options["member"], options["output"]))
         self.trainer_defaults["callbacks"] = callbacks
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:
             if not re.search("accelerator|device|backend|gpu", str(error), re.IGNORECASE):
                 raise InputError(f"trainer: {error}") from error
@@ -237,14 +266,25 @@ class SepsisCLI(LightningCLI):
                 f"{config.get('devices')} cannot be used: {error} This machine has "
                 f"{max(torch.cuda.device_count(), 1)} device(s) of kind {found}"
             ) from error
+        cores = os.cpu_count() or 1
+        if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
+            raise InputError(
+                f"trainer.devices={trainer.num_devices} cannot be used: on the CPU a device is a "
+                f"process, and this machine has {cores} core(s)"
+            )
+        return trainer
 
     def before_fit(self) -> None:
         """Finds the checkpoint to go on from, and goes on in its folder."""
         check_batch_size(self.datamodule.batch_size, self.trainer.world_size)
         path = self._resolve_checkpoint()
         if path is None:
+            self._prepare_data()
             return
         checkpoint = self._inspect_checkpoint(path)
+        if "optimizer_states" not in checkpoint:
+            raise InputError(f"checkpoint {path} holds weights alone; a fit cannot go on from it")
+        self._prepare_data()
         step = int(checkpoint["global_step"])
         folder = run_folder(path)
         version = folder.name.removeprefix("version_")
@@ -268,6 +308,7 @@ class SepsisCLI(LightningCLI):
                 f"{self.subcommand} scores a checkpoint: give --ckpt_path PATH, or --ckpt_path last"
             )
         self._inspect_checkpoint(path)
+        self._prepare_data()
         self.results.run_folder = run_folder(path)
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, PolicyExport):
@@ -275,6 +316,11 @@ class SepsisCLI(LightningCLI):
 
     before_test = before_validate
     before_predict = before_validate
+
+    def _prepare_data(self) -> None:
+        """Collects and checks the data before anything is written or another process started."""
+        if self.trainer.is_global_zero:
+            self.datamodule.prepare_data()
 
     def _resolve_checkpoint(self) -> str | None:
         options = self.config_init[str(self.subcommand)]

@@ -102,12 +102,13 @@ def damaged(data):
     yield pickle.dumps({"a": {1, 2}, "b": complex(1)})
     for size in rng.integers(1, len(data), 20):
         yield data[:size]
-    for size in rng.integers(1, 400, 60):
+    for size in rng.integers(1, 300, 200):
         yield rng.bytes(size)
-    for size in rng.integers(1, 100, 30):
-        yield b"\x80\x02" + rng.bytes(size)
+    for size in rng.integers(1, 100, 200):
+        yield b"\x80\x02" + rng.bytes(size)  # the beginning of a pickle
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # torch's, before it gives up
 def test_any_damaged_file_is_refused_by_name(finished_runs, tmp_path):
     path = tmp_path / "bad.ckpt"
     for content in damaged(last(finished_runs, "cql").read_bytes()):
@@ -183,9 +184,9 @@ def test_what_differs_is_named(finished_runs):
     # A tuple is the list that a YAML file has.
     assert compare_with(checkpoint, CQL(embedding_dim=8, hidden_dims=(16,)), path) == []
     changed = compare_with(checkpoint, CQL(alpha=2.0, learning_rate=0.1, **SMALL), path)
-    assert len(changed) == 2
-    assert all(text in changed[0] for text in ("model.alpha", "0.5", "2.0"))
-    assert all(text in changed[1] for text in ("model.learning_rate", "0.0003", "0.1"))
+    alpha, rate = sorted(changed)
+    assert all(text in alpha for text in ("model.alpha", "0.5", "2.0"))
+    assert all(text in rate for text in ("model.learning_rate", "0.0003", "0.1"))
 
 
 @pytest.mark.parametrize(

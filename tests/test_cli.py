@@ -354,13 +354,13 @@ def test_the_policy_of_a_member_is_picked(runs, lightning):
     members = ("--model.alpha=[0.1,1.0]", "--model.seed=[42,7]")
     for member in (0, 2):
         path = f"member-{member}.csv"
-        options = [f"--export.member={member}", f"--export.output={path}", "--ckpt_path=last"]
+        options = [f"--member={member}", f"--output={path}", "--ckpt_path=last"]
         assert lightning("predict", "sweep", *members, *options).code == 0
         _, rows = read_policy(path)
         np.testing.assert_allclose(rows[:, 6:], module.scores()[member], rtol=1e-6)
         assert (rows[:, 1] == module.policy(member).actions).all()
         assert MEMBERS[member] in Path(path).read_text().splitlines()[0]
-    ran = lightning("predict", "sweep", *members, "--export.member=4", "--ckpt_path=last")
+    ran = lightning("predict", "sweep", *members, "--member=4", "--ckpt_path=last")
     assert_refused(ran, "member", "3")
 
 
@@ -440,7 +440,7 @@ def test_help_of_a_command_lists_its_options(lightning, command):
     assert (ran.code, ran.err) == (0, "")
     own = {
         "fit": ["--data.episodes", "--trainer.max_steps", "--evaluation.patients", "--ckpt_path"],
-        "predict": ["--export.member"],
+        "predict": ["--member"],
         "collect": ["--episodes", "--seed", "--policy", "--output"],
         "export": ["--ckpt_path", "--member", "--output"],
     }
@@ -680,6 +680,17 @@ def test_a_checkpoint_that_does_not_fit_is_refused(runs, lightning, tmp_path, co
     ):
         assert_refused(lightning(command, "cql", *options), *said)
     assert files(tmp_path) == before
+
+
+def test_weights_alone_are_scored_but_do_not_go_on(lightning):
+    options = ["--checkpoint.save_weights_only=true", "--trainer.max_steps=2"]
+    assert lightning("fit", "cql", *options).code == 0
+    assert lightning("validate", "cql", "--ckpt_path=last").code == 0
+    assert_refused(lightning("fit", "cql", "--ckpt_path=last"), "last.ckpt", "weights alone")
+    path = Path("runs/cql/version_0/checkpoints/last.ckpt")
+    words = [f"--ckpt_path={path}", "--member=0", "--output=one.ckpt"]
+    assert lightning.main("export", *words).code == 0
+    assert lightning("test", "cql", "--ckpt_path=one.ckpt").code == 0
 
 
 class Payload:

@@ -199,14 +199,19 @@ class OfflineAlgorithm(pl.LightningModule):
         training = self.trainer.training
         # Lightning's x-axis counts from 0 and lags after a resume; ours is optimizer steps taken.
         step = self.global_step + training
-        options = {"sync_dist": training and self.trainer.world_size > 1, **options}
         # float64 is not to be had on every accelerator, so what is logged is float32.
         values = torch.stack([value.detach().float().reshape(-1) for value in metrics.values()])
+        if training and self.trainer.world_size > 1:  # each process has a share of the batch
+            is_maximum = torch.tensor([name.endswith("_max") for name in metrics]).unsqueeze(1)
+            reduce = self.trainer.strategy.reduce
+            largest = reduce(values.clone(), reduce_op="max")
+            values = torch.where(
+                is_maximum.to(values.device), largest, reduce(values, reduce_op="mean")
+            )
         for name, value in zip(metrics, values.quantile(0.5, dim=1), strict=True):
             self.log(name, value, **options)
         self.log("step", float(step))
         if len(self.members) > 1:
-            values = self.trainer.strategy.reduce(values, reduce_op="mean") if training else values
             members = {
                 f"{member}/{name}": value
                 for name, row in zip(metrics, values.tolist(), strict=True)

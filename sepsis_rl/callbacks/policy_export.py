@@ -45,7 +45,7 @@ class PolicyExport(pl.Callback):
         members = len(pl_module.members)
         if not 0 <= self.member < members:
             raise InputError(
-                f"export.member={self.member}: the checkpoint has members 0 to {members - 1}"
+                f"--member {self.member} cannot be used: the checkpoint has 0 to {members - 1}"
             )
 
     @rank_zero_only

@@ -148,4 +148,5 @@ def survival_news(survival: Any) -> str:
     rate, low, high = (100 * part for part in survival)
     if len(rate) == 1:
         return f"survival {rate[0]:.1f} % ({low[0]:.1f}-{high[0]:.1f})"
-    return f"survival best {rate.max():.1f}, median {rate.median():.1f}, worst {rate.min():.1f} %"
+    median = rate.quantile(0.5)  # as in the logs; torch's own median is the lower of two
+    return f"survival best {rate.max():.1f}, median {median:.1f}, worst {rate.min():.1f} %"

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from rich import box
 from rich.console import Console
@@ -19,6 +18,7 @@ from sepsis_rl.callbacks.policy_evaluation import PolicyEvaluation
 from sepsis_rl.evaluation import PolicyScores
 from sepsis_rl.files import atomic_write
 from sepsis_rl.loggers import RunLogger
+from sepsis_rl.mdp import Strategy, TabularMDP
 from sepsis_rl.policies import (
     Policy,
     clinician_mode_policy,
@@ -79,11 +79,15 @@ class Results(pl.Callback):
             for callback in trainer.callbacks  # type: ignore[attr-defined]
             if isinstance(callback, PolicyEvaluation)
         )
-        baselines = self._baselines(trainer)
+        mdp = trainer.datamodule.mdp  # type: ignore[attr-defined]
+        baselines, clinician = self._baselines(trainer, evaluation.strategy), clinician_policy(mdp)
+        reference: torch.Tensor | None = torch.tensor(clinician.probabilities)
+        if evaluation.strategy == "raise_exception":  # who would raise cannot be compared
+            baselines = [policy for policy in baselines if _is_admissible(policy, mdp)]
+            reference = reference if _is_admissible(clinician, mdp) else None
         learned = module.policy_tables()
-        tables = torch.tensor(np.stack([policy.probabilities for policy in baselines]))
-        reference = torch.tensor(clinician_policy(trainer.datamodule.mdp).probabilities)  # type: ignore[attr-defined]
-        scores = evaluation.score(trainer, torch.cat([learned, tables.to(learned)]), reference)
+        tables = [torch.tensor(policy.probabilities)[None].to(learned) for policy in baselines]
+        scores = evaluation.score(trainer, torch.cat([learned, *tables]), reference)
         if not trainer.is_global_zero:
             return
         algorithm = type(module).__name__
@@ -92,7 +96,7 @@ class Results(pl.Callback):
         self._write(trainer, evaluation, rows)
         self._print(trainer, evaluation, rows, len(names))
 
-    def _baselines(self, trainer: pl.Trainer) -> list[Policy]:
+    def _baselines(self, trainer: pl.Trainer, strategy: Strategy) -> list[Policy]:
         data = trainer.datamodule  # type: ignore[attr-defined]
         mdp = data.mdp
         return [
@@ -100,7 +104,7 @@ class Results(pl.Callback):
             clinician_policy(mdp),
             clinician_mode_policy(mdp),
             tabular_policy(mdp, data.train.counts(data.n_states, data.n_actions)),
-            optimal_policy(mdp),
+            optimal_policy(mdp, strategy=strategy),
         ]
 
     def _write(self, trainer: pl.Trainer, evaluation: PolicyEvaluation, rows: list[_Row]) -> None:
@@ -151,7 +155,7 @@ class Results(pl.Callback):
                 row.name,
                 f"{100 * values['survival_exact']:.2f}",
                 _interval(values, "survival_rate", ""),
-                _interval(values, "difference", "+"),
+                _interval(values, "difference", "+") if "difference" in values else "",
                 f"{values['length_exact']:.2f}",
                 style="bold" if index < learned else "",
                 end_section=index == learned - 1,
@@ -165,11 +169,16 @@ class Results(pl.Callback):
             )
 
 
+def _is_admissible(policy: Policy, mdp: TabularMDP) -> bool:
+    """Whether a policy never takes an inadmissible action."""
+    return not policy.probabilities[~mdp.terminal][~mdp.admissible[~mdp.terminal]].any()
+
+
 def _rows(names: list[str], scores: PolicyScores) -> list[_Row]:
     columns = {**scores.metrics(), "length_exact": scores.length_exact}
-    assert scores.difference is not None
-    for part, values in zip(("", "_low", "_high"), scores.difference, strict=True):
-        columns[f"difference{part}"] = values
+    if scores.difference is not None:
+        for part, values in zip(("", "_low", "_high"), scores.difference, strict=True):
+            columns[f"difference{part}"] = values
     table = {name: values.tolist() for name, values in columns.items()}
     return [
         _Row(name, {key: values[index] for key, values in table.items()})

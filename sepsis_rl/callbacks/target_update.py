@@ -29,9 +29,8 @@ class SoftTargetUpdate(pl.Callback):
 
     def __init__(self, tau: float | Sequence[float] = 0.005) -> None:
         self.tau = [tau] if isinstance(tau, float | int) else list(tau)
-        for value in self.tau:
-            if not 0 < value <= 1:
-                raise InputError(f"tau={value} cannot be used: give a number in (0, 1]")
+        if not self.tau or not all(0 < value <= 1 for value in self.tau):
+            raise InputError(f"tau={tau} cannot be used: give a number in (0, 1]")
         self._hook: RemovableHandle | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

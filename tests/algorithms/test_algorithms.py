@@ -41,7 +41,7 @@ def set_table(network, table):
 # -- losses ------------------------------------------------------------------------------------
 
 # Two members, three states (2 is the end), two actions.
-Q = torch.tensor([[[1.0, 2.0], [3.0, 0.0], [9.0, 9.0]], [[0.0, 1.0], [0.0, 0.0], [9.0, 9.0]]])
+Q = torch.tensor([[[5.0, 2.0], [3.0, 0.0], [9.0, 9.0]], [[0.0, 1.0], [0.0, 0.0], [9.0, 9.0]]])
 TARGET_Q = torch.tensor(
     [[[0.0, 4.0], [1.0, 2.0], [7.0, 7.0]], [[2.0, 0.0], [4.0, 8.0], [7.0, 7.0]]]
 )
@@ -70,7 +70,7 @@ def log_sum_exp(*values):
 def test_losses_by_hand(double_q, td):
     """The discount and alpha are the member's own; nothing is expected of the end."""
     conservative = [
-        (log_sum_exp(1, 2) - 2 + log_sum_exp(3, 0) - 3) / 2,
+        (log_sum_exp(5, 2) - 2 + log_sum_exp(3, 0) - 3) / 2,
         (log_sum_exp(0, 0) - 0 + log_sum_exp(0, 1) - 1) / 2,
     ]
     settings = {"gamma": [0.5, 0.25], "double_q": double_q}
@@ -85,7 +85,7 @@ def test_losses_by_hand(double_q, td):
     assert set(losses) == {"loss", "td_loss", "q_data", "q_max"}
     assert losses["loss"].tolist() == losses["td_loss"].tolist() == td
     assert losses["q_data"].tolist() == [2.5, 0.5]
-    assert losses["q_max"].tolist() == [3.0, 1.0]
+    assert losses["q_max"].tolist() == [5.0, 1.0]  # of all actions
 
     losses = cql.losses(Batch(*(column.repeat(2, 1) for column in BATCH)))
     assert set(losses) == {"loss", "td_loss", "conservative_loss", "q_data", "q_max"}
@@ -106,7 +106,7 @@ def test_imitation_by_hand():
     assert set(losses) == {"loss", "imitation_loss"}
     expected = torch.tensor(
         [
-            (log_sum_exp(1, 2) - 2 + log_sum_exp(3, 0) - 3) / 2,
+            (log_sum_exp(5, 2) - 2 + log_sum_exp(3, 0) - 3) / 2,
             (log_sum_exp(0, 0) - 0 + log_sum_exp(0, 1) - 1) / 2,
         ]
     )
@@ -406,8 +406,12 @@ def test_the_held_out_loss_is_the_mean_over_held_out_rows(
         if n_members > 1:
             assert log.metrics[f"{name}/val/loss"] == [(0, pytest.approx(loss, rel=1e-5))]
     # A second evaluation begins anew.
+    with torch.no_grad():
+        module.q_network.embedding.mul_(20)
     (again,) = trainer.validate(module, datamodule=data, verbose=False)
-    assert again["val/loss"] == metrics["val/loss"]
+    changed = module.losses(rows)["loss"].detach()
+    assert again["val/loss"] == pytest.approx(float(changed.median()), rel=1e-5)
+    assert again["val/loss"] != pytest.approx(metrics["val/loss"], rel=0.01)
 
 
 # -- policies ----------------------------------------------------------------------------------
@@ -488,12 +492,12 @@ def test_the_value_estimate_is_q_of_the_policy_at_the_start():
     module = build(DQN, 3, 2, seed=[1, 2])
     set_table(module.q_network, Q)
     start = torch.tensor([0.25, 0.75, 0.0], dtype=torch.float64)
-    # Greedy actions (1, 0) and (1, 0): 2 and 3; 1 and 0.
+    # Greedy actions (0, 0) and (1, 0): 5 and 3; 1 and 0.
     estimates = module.value_estimates(start, module.policy_tables())
-    assert estimates.tolist() == [0.25 * 2 + 0.75 * 3, 0.25 * 1 + 0.75 * 0]
+    assert estimates.tolist() == [0.25 * 5 + 0.75 * 3, 0.25 * 1 + 0.75 * 0]
     uniform = torch.full((2, 3, 2), 0.5, dtype=torch.float64)
     assert module.value_estimates(start, uniform).tolist() == [
-        0.25 * 1.5 + 0.75 * 1.5,
+        0.25 * 3.5 + 0.75 * 1.5,
         0.25 * 0.5,
     ]
 

@@ -1,0 +1,88 @@
+"""The table of a policy in a file."""
+
+import csv
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from sepsis_rl.algorithms import CQL
+from sepsis_rl.callbacks import PolicyExport
+from sepsis_rl.errors import InputError
+
+
+@pytest.fixture
+def module():
+    """Two members of a network on the chain's states."""
+    module = CQL(alpha=[0.0, 1.0], embedding_dim=4, hidden_dims=[4])
+    module.build(5, 2)
+    return module
+
+
+@pytest.fixture
+def trainer(chain_mdp):
+    counts = np.array([[3, 0], [1, 2], [0, 0], [0, 0], [0, 0]])
+    return SimpleNamespace(datamodule=SimpleNamespace(mdp=chain_mdp, pair_counts=counts))
+
+
+def export(trainer, module, **options):
+    callback = PolicyExport(**options)
+    callback.on_predict_start(trainer, module)
+    callback.on_predict_end(trainer, module)
+
+
+def rows(path):
+    lines = path.read_text().splitlines()
+    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
+
+
+@pytest.mark.parametrize("member", [0, 1])
+def test_a_row_is_a_state(trainer, module, tmp_path, chain_mdp, member):
+    path = tmp_path / "policy.csv"
+    export(trainer, module, member=member, output=str(path))
+    table = module.scores()[member].numpy()
+    counts = trainer.datamodule.pair_counts
+    assert len(rows(path)) == 5
+    for state, row in enumerate(rows(path)):
+        action = int(table[state].argmax())
+        assert int(row["state"]) == state
+        assert int(row["action"]) == action
+        # The chain's grid is 1 x 2.
+        assert (int(row["iv_fluid_level"]), int(row["vasopressor_level"])) == (0, action)
+        assert row["supported"] == str(int(counts[state, action] > 0))
+        assert float(row["sofa_score"]) == chain_mdp.sofa_scores[state]
+        # Nine digits tell a float32 apart from its neighbors.
+        for a in (0, 1):
+            assert np.float32(row[f"q_{a}"]) == table[state, a]
+
+
+def test_levels_are_fluids_times_five_plus_vasopressor(runs, lightning):
+    assert lightning("predict", "cql", "--ckpt_path=last").code == 0
+    for row in rows(runs / "cql" / "version_0" / "policy.csv"):
+        fluid, vasopressor = divmod(int(row["action"]), 5)
+        assert (int(row["iv_fluid_level"]), int(row["vasopressor_level"])) == (fluid, vasopressor)
+
+
+def test_the_file_says_what_it_is_not_for(trainer, module, tmp_path):
+    export(trainer, module, output=str(tmp_path / "policy.csv"), member=1)
+    first = (tmp_path / "policy.csv").read_text().splitlines()[0]
+    for text in ("Not for clinical use", "CQL", "alpha=1"):
+        assert text in first
+
+
+def test_existing_files_are_kept(trainer, module, tmp_path, capsys):
+    path = tmp_path / "mine.csv"
+    path.write_text("mine")
+    for name in ("mine-1.csv", "mine-2.csv"):
+        export(trainer, module, output=str(path))
+        assert len(rows(tmp_path / name)) == 5
+        assert name in capsys.readouterr().out
+    assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("member", [-1, 2])
+def test_a_member_that_is_not_there_is_refused_before_anything_is_computed(
+    trainer, module, tmp_path, member
+):
+    with pytest.raises(InputError, match=rf"{member}.*0 to 1"):
+        PolicyExport(member=member).on_predict_start(trainer, module)

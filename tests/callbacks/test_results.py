@@ -1,0 +1,152 @@
+"""What a run ends with."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+
+from sepsis_rl.algorithms import CQL
+from sepsis_rl.callbacks import PolicyEvaluation, Results
+from sepsis_rl.data import OfflineDataModule
+from sepsis_rl.evaluation import Stage, score_policies
+from sepsis_rl.policies import (
+    clinician_mode_policy,
+    clinician_policy,
+    optimal_policy,
+    random_policy,
+    tabular_policy,
+)
+
+BASELINES = ["random", "clinician", "clinician's most likely", "tabular", "optimal"]
+
+
+@pytest.fixture(scope="module")
+def data(records):
+    data = OfflineDataModule(episodes=200, held_out_episodes=50, cache_dir=str(records))
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+@pytest.fixture(scope="module")
+def module():
+    module = CQL(alpha=[0.0, 1.0], seed=[1, 2], embedding_dim=4, hidden_dims=[4])
+    module.build(716, 25)
+    return module
+
+
+@pytest.fixture
+def trainer(data):
+    return SimpleNamespace(
+        callbacks=[PolicyEvaluation(patients=400, seed=3)],
+        datamodule=data,
+        state=SimpleNamespace(fn=TrainerFn.FITTING),
+        global_rank=0,
+        world_size=1,
+        is_global_zero=True,
+        global_step=20,
+        ckpt_path=None,
+        logger=None,
+    )
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+
+
+def conclude(trainer, module, folder):
+    results = Results()
+    results.run_folder = folder
+    results.on_fit_end(trainer, module)
+    return json.loads((folder / "metrics.json").read_text())["fit"]
+
+
+def test_the_policies_beside_the_baselines(trainer, module, tmp_path, data, mdp, capsys):
+    """All on the same patients, with the difference to the clinician."""
+    fit = conclude(trainer, module, tmp_path)
+    names = [f"CQL alpha={a},seed={s}" for a in (0, 1) for s in (1, 2)]
+    assert list(fit["policies"]) == [*names, *BASELINES]
+    clinician = clinician_policy(mdp)
+    baselines = [
+        random_policy(mdp),
+        clinician,
+        clinician_mode_policy(mdp),
+        tabular_policy(mdp, data.train.counts(716, 25)),
+        optimal_policy(mdp),
+    ]
+    probabilities = np.stack([policy.probabilities for policy in baselines])
+    scores = score_policies(
+        mdp,
+        torch.cat([module.policy_tables(), torch.tensor(probabilities)]),
+        supported=data.pair_counts > 0,
+        patients=400,
+        seed=3,
+        stage=Stage.VALIDATE,
+        reference=torch.tensor(clinician.probabilities),
+    )
+    for index, values in enumerate(fit["policies"].values()):
+        for key, expected in scores.metrics().items():
+            assert values[key] == pytest.approx(float(expected[index]), abs=1e-12), key
+        assert values["length_exact"] == float(scores.length_exact[index])
+        for part, expected in zip(("", "_low", "_high"), scores.difference, strict=True):
+            assert values[f"difference{part}"] == pytest.approx(float(expected[index]), abs=1e-12)
+    out = capsys.readouterr().out
+    order = [out.index(f"\n {name} ") for name in fit["policies"]]
+    assert order == sorted(order)
+    for text in ("inadmissible actions: mean", "400 simulated patients", str(tmp_path)):
+        assert text in out
+    assert "Not for clinical use" in out
+
+
+def test_the_story_of_the_run_is_kept(trainer, module, tmp_path):
+    trainer.callbacks[0].history = [{"step": 4, "members": [{"survival_rate": 0.5}]}]
+    fit = conclude(trainer, module, tmp_path)
+    assert fit["step"] == 20
+    assert fit["evaluations"] == [{"step": 4, "members": [{"survival_rate": 0.5}]}]
+    assert (fit["patients"], fit["patients_seed"]) == (400, 3)
+
+
+def test_stages_stand_side_by_side(trainer, module, tmp_path):
+    fit = conclude(trainer, module, tmp_path)
+    results = Results()
+    results.run_folder = tmp_path
+    trainer.ckpt_path = "somewhere/step=5.ckpt"
+    trainer.state.fn = TrainerFn.VALIDATING
+    results.on_validation_end(trainer, module)
+    trainer.state.fn = TrainerFn.TESTING
+    results.on_test_end(trainer, module)
+    trainer.ckpt_path = "somewhere/last.ckpt"
+    results.on_test_end(trainer, module)
+    content = json.loads((tmp_path / "metrics.json").read_text())
+    assert content["fit"] == fit
+    assert content["validate"]["step=5.ckpt"]["policies"] == fit["policies"]
+    assert set(content["test"]) == {"step=5.ckpt", "last.ckpt"}
+    assert content["test"]["last.ckpt"]["policies"] != fit["policies"]
+
+
+def test_the_validations_of_a_fit_write_nothing(trainer, module, tmp_path, capsys):
+    results = Results()
+    results.run_folder = tmp_path
+    results.on_validation_end(trainer, module)
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().out == ""
+
+
+def test_one_process_speaks_for_all(trainer, module, tmp_path, capsys):
+    trainer.is_global_zero = False
+    results = Results()
+    results.run_folder = tmp_path
+    results.on_fit_end(trainer, module)
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().out == ""
+
+
+def test_without_a_run_folder_there_is_only_the_table(trainer, module, tmp_path, capsys):
+    Results().on_fit_end(trainer, module)
+    out = capsys.readouterr().out
+    assert all(name in out for name in BASELINES)
+    assert "Run folder" not in out
