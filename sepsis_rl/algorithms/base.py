@@ -49,7 +49,7 @@ class OfflineAlgorithm(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters()  # the arguments of the subclass, collected by Lightning
         self.check("learning_rate", "a number above 0", lambda value: 0 < value < math.inf)
-        self.check("seed", "an integer from 0 upward", lambda value: value >= 0)
+        self.check("seed", "an integer from 0 to 2**63 - 1", lambda value: 0 <= value < 2**63)
         self.check("min_action_count", "an integer from 0 upward", lambda value: value >= 0)
         self.check("embedding_dim", "an integer of at least 1", lambda value: value >= 1)
         self.check("hidden_dims", "integers of at least 1, one for each layer", lambda v: v >= 1)
@@ -62,6 +62,8 @@ class OfflineAlgorithm(pl.LightningModule):
         self.register_buffer("member_seeds", torch.tensor(self.seeds), persistent=False)
         self.validation_loss = MemberMean(len(self.members))
         self._allowed: Tensor | None = None
+        self._rate_ratios: list[Tensor] = []
+        self._weights_before: list[Tensor] = []
 
     def check(self, name: str, accepted: str, holds: Callable[[Any], bool]) -> None:
         """Checks a constructor argument, or each value of a listed one.
@@ -88,12 +90,12 @@ class OfflineAlgorithm(pl.LightningModule):
 
     def configure_model(self) -> None:
         """Builds the networks once the data has said how many states and actions there are."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
         if not hasattr(self, "q_network"):
-            data = self.trainer.datamodule  # type: ignore[attr-defined]
             self.build(data.n_states, data.n_actions)
-            if self.min_action_count > 0:
-                allowed = torch.as_tensor(data.pair_counts >= self.min_action_count)
-                self._allowed = allowed | ~allowed.any(-1, keepdim=True)
+        if self.min_action_count > 0:
+            allowed = torch.as_tensor(data.pair_counts >= self.min_action_count)
+            self._allowed = allowed | ~allowed.any(-1, keepdim=True)
 
     def build(self, n_states: int, n_actions: int) -> None:
         """Creates the networks.
@@ -122,7 +124,8 @@ class OfflineAlgorithm(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Sums the members' losses, so that each gets the gradient of its own."""
         losses = self.losses(batch)
-        if self._is_logging_step:
+        last = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
+        if last and self._is_logging_step:
             self.log_members({f"train/{name}": value for name, value in losses.items()})
         return losses["loss"].sum()
 
@@ -134,7 +137,7 @@ class OfflineAlgorithm(pl.LightningModule):
     ) -> None:
         """Clips by member, which Lightning's own clipping over all parameters would not."""
         gradients = [p.grad for p in self.q_network.parameters() if p.grad is not None]
-        norm = clip_grad_norm_by_member(gradients, gradient_clip_val)
+        norm = clip_grad_norm_by_member(gradients, gradient_clip_val or None)
         if self._is_logging_step:
             self.log_members({"train/grad_norm": norm})
 
@@ -143,13 +146,54 @@ class OfflineAlgorithm(pl.LightningModule):
         rates = self.members.values("learning_rate")
         optimizer = Adam(self.q_network.parameters(), lr=max(rates), fused=True)
         if min(rates) < max(rates):
-            _scale_steps_by_member(optimizer, torch.tensor(rates) / max(rates))
+            optimizer.register_step_post_hook(self._scale_step_by_member)
         return optimizer
+
+    def on_fit_start(self) -> None:
+        """Refuses what would clip wrongly.
+
+        Raises:
+            InputError: The precision or the clipping algorithm is not supported.
+        """
+        if self.trainer.precision == "16-mixed":  # fused Adam unscales after the clipping
+            raise InputError(
+                "trainer.precision=16-mixed cannot be used: give 32-true or bf16-mixed"
+            )
+        if self.trainer.gradient_clip_algorithm == "value":
+            raise InputError(
+                "trainer.gradient_clip_algorithm=value cannot be used: give norm, which is the "
+                "default and goes by member"
+            )
 
     def on_train_start(self) -> None:
         """Lets the configured learning rate win over the one in a resumed checkpoint."""
+        rates = self.members.values("learning_rate")
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = max(self.members.values("learning_rate"))
+            group["lr"] = max(rates)
+        if min(rates) < max(rates):
+            ratio = torch.tensor(rates, device=self.device) / max(rates)
+            self._rate_ratios = [
+                ratio.view(-1, *[1] * (p.ndim - 1)) for p in self.q_network.parameters()
+            ]
+
+    # One fused optimizer has one learning rate. Adam's step is proportional to it, so members with
+    # a smaller one get their share of a step with the largest: the weights are put aside before the
+    # step, which then is all that the parameters hold after it, and is scaled and added.
+
+    @torch.no_grad()
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Puts the weights aside if the members differ in their learning rates."""
+        if self._rate_ratios:
+            self._weights_before = [p.clone() for p in self.q_network.parameters()]
+            for parameter in self.q_network.parameters():
+                parameter.zero_()
+
+    @torch.no_grad()
+    def _scale_step_by_member(self, *_: Any) -> None:
+        for parameter, before, ratio in zip(
+            self.q_network.parameters(), self._weights_before, self._rate_ratios, strict=True
+        ):
+            parameter.mul_(ratio).add_(before)
 
     def predict_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Scores states.
@@ -173,7 +217,8 @@ class OfflineAlgorithm(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs the mean held-out loss."""
-        self.log_members({"val/loss": self.validation_loss.compute()})
+        group = "test" if self.trainer.testing else "val"
+        self.log_members({f"{group}/loss": self.validation_loss.compute()})
         self.validation_loss.reset()
 
     test_step = validation_step
@@ -184,7 +229,7 @@ class OfflineAlgorithm(pl.LightningModule):
     @property
     def _is_logging_step(self) -> bool:
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        return (self.global_step + 1) % every == 0
+        return every > 0 and (self.global_step + 1) % every == 0
 
     def log_members(self, metrics: dict[str, Tensor], **options: Any) -> None:
         """Logs a value per member: itself for a single run, else the median and each member's.
@@ -276,30 +321,3 @@ class OfflineAlgorithm(pl.LightningModule):
             "members": list(self.members.settings),
             "names": list(self.members.names),
         }
-
-
-def _scale_steps_by_member(optimizer: Optimizer, ratio: Tensor) -> None:
-    """Gives members their own learning rates under one fused optimizer.
-
-    Adam's step is proportional to its learning rate, so taking the step with the largest rate and
-    going back part of the way is a step with a rate of one's own.
-
-    Args:
-        optimizer: Takes steps with the largest rate.
-        ratio: Each member's rate over the largest, (members,).
-    """
-    before: list[Tensor] = []
-
-    @torch.no_grad()
-    def remember(optimizer: Optimizer, *_: Any) -> None:
-        before[:] = [p.clone() for group in optimizer.param_groups for p in group["params"]]
-
-    @torch.no_grad()
-    def go_back(optimizer: Optimizer, *_: Any) -> None:
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        for old, new in zip(before, parameters, strict=True):
-            new.lerp_(old, 1 - ratio.to(new).view(-1, *[1] * (new.ndim - 1)))
-        before.clear()
-
-    optimizer.register_step_pre_hook(remember)
-    optimizer.register_step_post_hook(go_back)

@@ -56,5 +56,12 @@ def expand_members(scalars: Scalars) -> Members:
             )
         axes.append(axis)
     settings = [dict(zip(scalars, values, strict=True)) for values in itertools.product(*axes)]
-    names = [",".join(f"{name}={setting[name]:g}" for name in listed) for setting in settings]
+    names = [
+        ",".join(f"{name}={_shortest(setting[name])}" for name in listed) for setting in settings
+    ]
     return Members(tuple(settings), tuple(names))
+
+
+def _shortest(value: float) -> str:
+    """A number as text that no other number shares."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)

@@ -76,12 +76,15 @@ class QNetwork(nn.Module):
         for member, seed in enumerate(seeds):
             address = hash_address(int(seed), INIT)
             assert isinstance(address, int)
-            generator = torch.Generator().manual_seed(address % 2**63)
-            self.embedding[member].normal_(generator=generator)
+            # On the CPU, wherever the parameters are: the same numbers on every device.
+            generator = torch.Generator("cpu").manual_seed(address % 2**63)
+            states = torch.empty(self.embedding.shape[1:], device="cpu")
+            self.embedding[member].copy_(states.normal_(generator=generator))
             for weight, bias in zip(self.weights, self.biases, strict=True):
                 bound = 1 / math.sqrt(weight.shape[1])
-                weight[member].uniform_(-bound, bound, generator=generator)
-                bias[member].uniform_(-bound, bound, generator=generator)
+                for parameter in (weight, bias):
+                    values = torch.empty(parameter.shape[1:], device="cpu")
+                    parameter[member].copy_(values.uniform_(-bound, bound, generator=generator))
 
     def forward(self, observation: Tensor) -> Tensor:
         """Scores all actions.

@@ -40,6 +40,11 @@ class SoftTargetUpdate(pl.Callback):
             return
         online: list[Tensor] = list(networks["q_network"].parameters())
         target: list[Tensor] = list(networks["target_q_network"].parameters())
+        members = online[0].shape[0]
+        if len(self.tau) not in (1, members):
+            raise InputError(
+                f"tau={self.tau} cannot be used: give one, or one for each of {members}"
+            )
         weight = self._weights(online)
 
         @torch.no_grad()  # hooks run with gradients on: the target would join the graph
