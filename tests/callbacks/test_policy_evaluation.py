@@ -157,7 +157,7 @@ def test_a_last_evaluation_is_asked_for_at_the_end(trainer, step, max_steps, sto
     assert trainer.should_stop == stops
 
 
-def test_defaults_are_those_of_the_issue():
+def test_defaults():
     evaluation = PolicyEvaluation()
     assert (evaluation.patients, evaluation.strategy) == (10_000, "mean")
     assert not evaluation.real_environment

@@ -150,3 +150,21 @@ def test_without_a_run_folder_there_is_only_the_table(trainer, module, tmp_path,
     out = capsys.readouterr().out
     assert all(name in out for name in BASELINES)
     assert "Run folder" not in out
+
+
+def test_the_optimum_is_the_strategys(trainer, module, tmp_path, mdp, monkeypatch):
+    """Where inadmissible actions are fatal, the best policy takes none of them."""
+    trainer.callbacks = [PolicyEvaluation(patients=50, strategy="terminate")]
+    policies = conclude(trainer, module, tmp_path)["policies"]
+    assert policies["optimal"]["survival_exact"] == pytest.approx(0.8751, abs=1e-4)
+    assert policies["clinician"]["survival_exact"] == pytest.approx(0.416, abs=1e-3)
+
+
+def test_who_would_raise_is_left_out(trainer, module, tmp_path, mdp, monkeypatch):
+    optimum = torch.tensor(optimal_policy(mdp, strategy="raise_exception").probabilities)
+    monkeypatch.setattr(module, "policy_tables", lambda: optimum.expand(4, -1, -1))
+    trainer.callbacks = [PolicyEvaluation(patients=50, strategy="raise_exception")]
+    policies = conclude(trainer, module, tmp_path)["policies"]
+    assert "optimal" in policies
+    assert not {"random", "clinician"} & set(policies)
+    assert "difference" not in policies["optimal"]
