@@ -584,7 +584,8 @@ def test_a_run_on_a_gpu_ends_near_one_on_the_cpu(runs, lightning, config):
     ran = lightning("test", config, f"--ckpt_path={runs / config}/version_1/checkpoints/last.ckpt")
     assert ran.code == 0
     again = read_json(runs / config / "version_1" / "metrics.json")["test"]["last.ckpt"]
-    assert again["policies"]["random"] == tested["policies"]["random"]
+    random, theirs = (scores["policies"]["random"] for scores in (again, tested))
+    assert random == pytest.approx(theirs, abs=0.02)
 
 
 def test_a_missing_config_is_refused(lightning, tmp_path):

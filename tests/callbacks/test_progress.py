@@ -103,7 +103,7 @@ def test_survival_in_a_few_words(rates, text):
 def test_the_bar_looks_at_the_run_now_and_then(screen, monkeypatch):
     looks = []
     monkeypatch.setattr(FitProgressBar, "_update", lambda self, t: looks.append(t.global_step))
-    bar = FitProgressBar(refresh_every=50)
+    bar = FitProgressBar(refresh_s=0.0)
     for step in range(1, 201):
         bar.on_train_batch_end(trainer_at(step), module())
     assert looks == [50, 100, 150, 200]
