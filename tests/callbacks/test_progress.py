@@ -100,13 +100,17 @@ def test_survival_in_a_few_words(rates, text):
     assert survival_news(interval(*rates)) == text
 
 
-def test_the_bar_looks_at_the_run_now_and_then(screen, monkeypatch):
-    looks = []
-    monkeypatch.setattr(FitProgressBar, "_update", lambda self, t: looks.append(t.global_step))
-    bar = FitProgressBar(refresh_s=0.0)
-    for step in range(1, 201):
+def test_the_bar_looks_at_the_run_once_a_second(screen, monkeypatch):
+    now, looks = [100.0], []
+    monkeypatch.setattr("sepsis_rl.callbacks.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(FitProgressBar, "_news", lambda self, t: looks.append(t.global_step) or "")
+    bar = FitProgressBar(refresh_s=1.0)
+    bar.on_train_start(trainer_at(0), module())
+    for step in range(1, 26):
+        now[0] += 0.125
         bar.on_train_batch_end(trainer_at(step), module())
-    assert looks == [50, 100, 150, 200]
+    bar.on_train_end(trainer_at(25), module())
+    assert looks == [1, 9, 17, 25, 25]
 
 
 def test_a_disabled_bar_is_silent(screen):
