@@ -727,8 +727,14 @@ def a_list(path):
     torch.save([1, 2, 3], path)
 
 
-@pytest.mark.parametrize("spoil", [planted, torn, foreign, text, empty, a_list])
-@pytest.mark.parametrize("command", ["fit", "test", "predict", "export"])
+@pytest.mark.parametrize(
+    ("command", "spoil"),
+    [
+        *((command, planted) for command in ("fit", "validate", "test", "predict", "export")),
+        *(("fit", spoil) for spoil in (torn, foreign, text, empty, a_list)),
+        ("export", torn),
+    ],
+)
 def test_a_bad_checkpoint_is_refused_and_never_run(runs, lightning, tmp_path, spoil, command):
     path = runs / "cql" / "version_0" / "checkpoints" / "last.ckpt"
     spoil(path)

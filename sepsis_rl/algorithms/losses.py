@@ -118,5 +118,6 @@ def clip_grad_norm_by_member(gradients: list[Tensor], max_norm: float | None) ->
     norm: Tensor = torch.linalg.vector_norm(torch.stack(parts), dim=0)
     if max_norm is not None:
         scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-        torch._foreach_mul_(gradients, [scale.view(-1, *[1] * (g.ndim - 1)) for g in gradients])
+        for gradient in gradients:
+            gradient.mul_(scale.view(-1, *[1] * (gradient.ndim - 1)))
     return norm
