@@ -1,51 +1,24 @@
-"""The `lightning` command: assembly only."""
+"""The `lightning` command: which words lead where.
+
+Lightning takes seconds to import, so only the commands that need it do.
+"""
 
 from __future__ import annotations
 
-import inspect
-import logging
-import os
-import re
 import sys
-import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-import lightning.pytorch as pl
-import torch
 from jsonargparse import ArgumentParser
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.profilers import PassThroughProfiler
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from sepsis_rl.algorithms import BC, CQL, DQN, OfflineAlgorithm
-from sepsis_rl.callbacks import (
-    DoseGridImages,
-    FitProgressBar,
-    PolicyEvaluation,
-    PolicyExport,
-    Results,
-    SoftTargetUpdate,
-)
-from sepsis_rl.checkpoints import (
-    compare_with,
-    export_member,
-    find_last,
-    read_checkpoint,
-    run_folder,
-)
 from sepsis_rl.data.collection import PolicyName, behavior_policy, collect
-from sepsis_rl.data.datamodule import OfflineDataModule, check_batch_size
 from sepsis_rl.errors import InputError
-from sepsis_rl.loggers import RunLogger
 from sepsis_rl.mdp import load_icu_sepsis
-from sepsis_rl.messages import explain, input_error_behind
+from sepsis_rl.messages import explain
+
+LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
 
 HELP = """\
 [bold]lightning[/] COMMAND [OPTIONS]   (also: sepsis-rl, python -m sepsis_rl)
@@ -72,7 +45,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, or 2 for input that cannot be used, after one message on stderr.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    _quiet()
     try:
         if not words or words[0] in ("-h", "--help"):
             Console(highlight=False).print(HELP, end="")
@@ -80,299 +52,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             _collect(words[1:])
         elif words[0] == "export":
             _export(words[1:])
-        elif words[0] in SepsisCLI.subcommands() or words[0].startswith("-"):
-            SepsisCLI(words)
+        elif words[0] in LIGHTNING_COMMANDS or words[0].startswith("-"):
+            from sepsis_rl.application import run
+
+            run(words)
         else:
-            commands = ", ".join([*SepsisCLI.subcommands(), "collect", "export"])
+            commands = ", ".join([*LIGHTNING_COMMANDS, "collect", "export"])
             raise InputError(f"there is no command '{words[0]}'; accepted: {commands}")
-    except (InputError, MisconfigurationException) as error:
-        return _refuse(str(error))
-    except OmegaConfBaseException as error:  # raised while ${...} is resolved
-        return _refuse(f"{error.full_key}: {str(error).splitlines()[0]}")
-    except ValueError as error:  # jsonargparse wraps what a constructor raises
-        cause = input_error_behind(error)
-        if cause is None:
-            raise
-        return _refuse(str(cause))
+    except InputError as error:
+        print(f"lightning: error: {error}", file=sys.stderr)
+        return 2
     except SystemExit as exit_:  # argparse's way to end --help
         return int(exit_.code or 0)
     return 0
-
-
-def _refuse(message: str) -> int:
-    print(f"lightning: error: {message}", file=sys.stderr)
-    return 2
-
-
-def _quiet() -> None:
-    """Leaves the screen to what the user asked for."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", ".*LightningCLI's args parameter.*")
-    warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)  # of torch's, in Lightning
-    # Nothing is loaded by workers here, and a resumed run belongs in its own folder.
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*The dirpath has changed.*")
-    warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
-
-
-class _Parser(LightningArgumentParser):
-    """A parser whose errors are one message, without a screen of usage."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)  # a typo is no abbreviation
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise input_error_behind(ex) or InputError(explain(message, _options()))
-
-    def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Says in which file the error is."""
-        try:
-            return super().parse_path(cfg_path, *args, **kwargs)
-        except InputError as error:
-            raise InputError(f"{cfg_path}: {error}") from error
-
-
-def _options() -> list[str]:
-    """Names of the options whose owners a typo may have meant."""
-    owners: dict[str, list[type]] = {
-        "model.": [CQL, DQN, BC],
-        "data.": [OfflineDataModule],
-        "evaluation.": [PolicyEvaluation],
-        "checkpoint.": [ModelCheckpoint],
-        "trainer.": [pl.Trainer],
-    }
-    names = [
-        f"{prefix}{name}"
-        for prefix, classes in owners.items()
-        for owner in classes
-        for name in inspect.signature(owner).parameters
-    ]
-    groups = [prefix.removesuffix(".") for prefix in owners]
-    return [
-        "seed_everything",
-        "config",
-        "ckpt_path",
-        "member",
-        "output",
-        *groups,
-        *dict.fromkeys(names),
-    ]
-
-
-class SepsisCLI(LightningCLI):
-    """LightningCLI with this project's data, callbacks and rules for checkpoints.
-
-    Args:
-        args: Words after the program's name.
-    """
-
-    def __init__(self, args: list[str]) -> None:
-        super().__init__(
-            OfflineAlgorithm,
-            OfflineDataModule,
-            subclass_mode_model=True,
-            save_config_callback=SaveConfigCallback,
-            parser_class=_Parser,
-            parser_kwargs={"parser_mode": "omegaconf+"},
-            seed_everything_default=42,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            args=args,
-        )
-
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """The commands, and the options of Lightning's that this project settles."""
-        fixed = {"datamodule", "weights_only", "verbose", "return_predictions"}
-        commands = LightningCLI.subcommands()
-        return {name: skipped | fixed for name, skipped in commands.items()}
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the callbacks that every run has, each under a key of its own."""
-        parser.add_lightning_class_args(PolicyEvaluation, "evaluation")
-        parser.add_lightning_class_args(SoftTargetUpdate, "target_update")
-        parser.link_arguments(
-            "model", "target_update.tau", compute_fn=_tau_of, apply_on="instantiate"
-        )
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.set_defaults(
-            {
-                "checkpoint.filename": "{step}",
-                "checkpoint.monitor": "step",
-                "checkpoint.mode": "max",
-                "checkpoint.save_top_k": 3,
-                "checkpoint.save_last": True,
-                # A run that goes on from an earlier checkpoint replaces the later ones, so that
-                # last.ckpt is always the last.
-                "checkpoint.enable_version_counter": False,
-            }
-        )
-
-    def _prepare_subcommand_parser(
-        self, klass: type, subcommand: str, **kwargs: Any
-    ) -> LightningArgumentParser:
-        parser: LightningArgumentParser = super()._prepare_subcommand_parser(
-            klass, subcommand, **kwargs
-        )
-        if subcommand == "predict":
-            parser.add_argument(
-                "--member", type=int, default=0, help="whose policy, counted from 0"
-            )
-            parser.add_argument(
-                "--output",
-                type=str | None,
-                default=None,
-                help="file to write; policy.csv in the run's folder by default",
-            )
-        return parser
-
-    def _parse_ckpt_path(self) -> None:
-        """Does nothing: what the config says beats what the checkpoint holds."""
-
-    def before_instantiate_classes(self) -> None:
-        """Lets only `fit` write a run folder."""
-        if self.subcommand != "fit":
-            self.save_config_callback = None
-
-    def _set_seed(self) -> None:
-        try:
-            super()._set_seed()
-        except ValueError as error:  # numpy's bounds
-            raise InputError(f"seed_everything: {error}") from error
-
-    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """Adds what is not configured: results, pictures and the progress bar."""
-        config = self._get(self.config_init, "trainer")
-        self.run_logger = config["logger"]
-        self.results = Results()
-        callbacks: list[pl.Callback] = [self.results]
-        if self.subcommand == "fit":
-            callbacks.append(DoseGridImages())
-            if config.get("enable_progress_bar") is not False:
-                callbacks.append(FitProgressBar())
-        else:
-            kwargs = {"logger": False, "enable_progress_bar": False, **kwargs}
-        if self.subcommand == "predict":
-            options = self.config_init["predict"]
-            callbacks.append(PolicyExport(options["member"], options["output"]))
-        if config.get("profiler") is None:
-            kwargs = {"profiler": _NoProfiler(), **kwargs}
-        self.trainer_defaults["callbacks"] = callbacks
-        try:
-            trainer = super().instantiate_trainer(**kwargs)
-        except (MisconfigurationException, ValueError) as error:
-            if not re.search("accelerator|device|backend|gpu", str(error), re.IGNORECASE):
-                raise InputError(f"trainer: {error}") from error
-            found = "cuda" if torch.cuda.is_available() else "cpu"
-            raise InputError(
-                f"trainer.accelerator={config.get('accelerator')}, trainer.devices="
-                f"{config.get('devices')} cannot be used: {error} This machine has "
-                f"{max(torch.cuda.device_count(), 1)} device(s) of kind {found}"
-            ) from error
-        cores = os.cpu_count() or 1
-        if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
-            raise InputError(
-                f"trainer.devices={trainer.num_devices} cannot be used: on the CPU a device is a "
-                f"process, and this machine has {cores} core(s)"
-            )
-        return trainer
-
-    def before_fit(self) -> None:
-        """Finds the checkpoint to go on from, and goes on in its folder."""
-        check_batch_size(self.datamodule.batch_size, self.trainer.world_size)
-        path = self._resolve_checkpoint()
-        if path is None:
-            self._prepare_data()
-            return
-        checkpoint = self._inspect_checkpoint(path)
-        if "optimizer_states" not in checkpoint:
-            raise InputError(f"checkpoint {path} holds weights alone; a fit cannot go on from it")
-        self._prepare_data()
-        step = int(checkpoint["global_step"])
-        folder = run_folder(path)
-        version = folder.name.removeprefix("version_")
-        logger = self.trainer.logger
-        if (
-            isinstance(logger, RunLogger)
-            and folder.parent == Path(logger.root_dir).resolve()
-            and version.isdigit()
-        ):
-            logger.resume(int(version), step)
-            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, SaveConfigCallback):
-                    callback.config_filename = _free_config(folder, step)
-        Console().print(f"Going on from step {step:,} of {path}", soft_wrap=True)
-
-    def before_validate(self) -> None:
-        """Finds the checkpoint to score."""
-        path = self._resolve_checkpoint()
-        if path is None:
-            raise InputError(
-                f"{self.subcommand} scores a checkpoint: give --ckpt_path PATH, or --ckpt_path last"
-            )
-        self._inspect_checkpoint(path)
-        self._prepare_data()
-        self.results.run_folder = run_folder(path)
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, PolicyExport):
-                callback.run_folder = run_folder(path)
-
-    before_test = before_validate
-    before_predict = before_validate
-
-    def _prepare_data(self) -> None:
-        """Collects and checks the data before anything is written or another process started."""
-        if self.trainer.is_global_zero:
-            self.datamodule.prepare_data()
-
-    def _resolve_checkpoint(self) -> str | None:
-        options = self.config_init[str(self.subcommand)]
-        path = options.get("ckpt_path")
-        if path == "last":
-            logger = self.run_logger
-            if not isinstance(logger, RunLogger):
-                raise InputError("--ckpt_path last needs trainer.logger to be a RunLogger")
-            path = str(find_last(logger.save_dir, str(logger.name)))
-        options["ckpt_path"] = path
-        return None if path is None else str(path)
-
-    def _inspect_checkpoint(self, path: str) -> dict[str, Any]:
-        checkpoint = read_checkpoint(path)
-        for difference in compare_with(checkpoint, self.model, path):
-            Console(stderr=True).print(f"Note: {difference} (used)", soft_wrap=True)
-        return checkpoint
-
-    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
-        settled: dict[str, Any] = {"weights_only": True}
-        if subcommand in ("validate", "test"):
-            settled["verbose"] = False
-        if subcommand == "predict":
-            settled["return_predictions"] = False
-        return {**super()._prepare_subcommand_kwargs(subcommand), **settled}
-
-
-class _NoProfiler(PassThroughProfiler):
-    """Lightning profiles some seventy sections a step; its own idle profiler costs 3 % of one."""
-
-    _idle = nullcontext()
-
-    def profile(self, action_name: str) -> nullcontext[None]:  # type: ignore[override]
-        return self._idle
-
-
-def _tau_of(model: OfflineAlgorithm) -> list[float]:
-    """A module without a target network has no tau; any number does."""
-    tau: list[float] = getattr(model, "tau", [1.0])
-    return tau
-
-
-def _free_config(folder: Path, step: int) -> str:
-    """A name for the config of a resumed run beside the one it began with."""
-    name, number = f"config-from-step-{step}.yaml", 1
-    while (folder / name).exists():
-        name, number = f"config-from-step-{step}-{number}.yaml", number + 1
-    return name
 
 
 def _collect(words: list[str]) -> None:
@@ -404,6 +96,8 @@ def _collect(words: list[str]) -> None:
 
 
 def _export(words: list[str]) -> None:
+    from sepsis_rl.checkpoints import export_member
+
     parser = _CommandParser(
         prog="lightning export",
         allow_abbrev=False,

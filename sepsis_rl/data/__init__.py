@@ -1,8 +1,12 @@
 """Recorded transitions: their files, their collection, and how training reads them."""
 
+from typing import TYPE_CHECKING, Any
+
 from sepsis_rl.data.collection import POLICIES, behavior_policy, collect
-from sepsis_rl.data.datamodule import Batch, OfflineDataModule
 from sepsis_rl.data.transitions import Provenance, Transitions
+
+if TYPE_CHECKING:
+    from sepsis_rl.data.datamodule import Batch, OfflineDataModule
 
 __all__ = [
     "POLICIES",
@@ -13,3 +17,12 @@ __all__ = [
     "behavior_policy",
     "collect",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what needs Lightning, which takes seconds, only when it is asked for."""
+    if name in ("Batch", "OfflineDataModule"):
+        from sepsis_rl.data import datamodule
+
+        return getattr(datamodule, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
