@@ -385,10 +385,13 @@ def _is_convertible(given: np.dtype[Any], wanted: np.dtype[Any]) -> bool:
 
 def _read_arrays(path: Path) -> dict[str, Any]:
     """The arrays of an `.npz` file by name."""
+    if not zipfile.is_zipfile(path):  # numpy would advise to unpickle it
+        raise InputError(
+            "it cannot be read as a data set, which is an .npz file as `lightning collect` writes "
+            "it, without pickled objects"
+        )
     with path.open("rb") as file:
         archive = np.load(file, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise InputError("it is not an .npz file")
         arrays = {name: archive[name] for name in archive.files}
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):  # numpy hands out a foreign member as bytes
