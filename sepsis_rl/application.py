@@ -25,6 +25,7 @@ from sepsis_rl.algorithms import BC, CQL, DQN, OfflineAlgorithm
 from sepsis_rl.callbacks import (
     DoseGridImages,
     FitProgressBar,
+    OffPolicyEvaluation,
     PolicyEvaluation,
     PolicyExport,
     Results,
@@ -46,7 +47,7 @@ def run(words: list[str]) -> None:
     Raises:
         InputError: What was given cannot be used.
     """
-    _quiet()
+    quiet()
     try:
         SepsisCLI(words)
     except MisconfigurationException as error:
@@ -57,7 +58,7 @@ def run(words: list[str]) -> None:
         raise input_error_behind(error) or error from error.__cause__
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Leaves the screen to what the user asked for."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -92,6 +93,7 @@ def _options() -> list[str]:
         "model.": [CQL, DQN, BC],
         "data.": [OfflineDataModule],
         "evaluation.": [PolicyEvaluation],
+        "ope.": [OffPolicyEvaluation],
         "checkpoint.": [ModelCheckpoint],
         "trainer.": [pl.Trainer],
     }
@@ -144,6 +146,7 @@ class SepsisCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the callbacks that every run has, each under a key of its own."""
         parser.add_lightning_class_args(PolicyEvaluation, "evaluation")
+        parser.add_lightning_class_args(OffPolicyEvaluation, "ope")
         parser.add_lightning_class_args(SoftTargetUpdate, "target_update")
         parser.link_arguments(
             "model", "target_update.tau", compute_fn=_tau_of, apply_on="instantiate"

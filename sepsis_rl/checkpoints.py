@@ -12,7 +12,8 @@ import fsspec
 import torch
 from torch import Tensor
 
-from sepsis_rl.algorithms.base import CHECKPOINT_FORMAT, OfflineAlgorithm
+from sepsis_rl.algorithms import BC, CQL, DQN, OfflineAlgorithm
+from sepsis_rl.algorithms.base import CHECKPOINT_FORMAT
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import atomic_write
 
@@ -107,6 +108,37 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{CHECKPOINT_FORMAT}"
         )
     return checkpoint
+
+
+def load_algorithm(path: str | Path) -> OfflineAlgorithm:
+    """Makes the module that a checkpoint holds, as its own settings have it.
+
+    Args:
+        path: A file, or an address that fsspec opens.
+
+    Returns:
+        The module on the CPU with its weights, without a trainer.
+
+    Raises:
+        InputError: There is no such checkpoint, or its algorithm is not one of this package.
+    """
+    checkpoint = read_checkpoint(path)
+    algorithms = {algorithm.__name__: algorithm for algorithm in (BC, CQL, DQN)}
+    name, weights = checkpoint["sepsis_rl"]["algorithm"], checkpoint["state_dict"]
+    if name not in algorithms:
+        raise InputError(f"checkpoint {path} holds {name}; accepted: {', '.join(algorithms)}")
+    try:
+        module = algorithms[name](**checkpoint["hyper_parameters"])
+        depth = len(module.hidden_dims)
+        module.build(
+            weights["q_network.embedding"].shape[1], weights[f"q_network.biases.{depth}"].shape[-1]
+        )
+        module.load_state_dict(weights)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise InputError(
+            f"checkpoint {path}: its weights do not fit its settings: {error}"
+        ) from error
+    return module.requires_grad_(False)
 
 
 def compare_with(

@@ -28,6 +28,7 @@ HELP = """\
   [bold]validate[/]  score a checkpoint: lightning validate --config C --ckpt_path P
   [bold]test[/]      the same on other patients, met by nothing before
   [bold]predict[/]   write a checkpoint's policy as policy.csv
+  [bold]select[/]    choose among checkpoints, members and runs from recorded data alone
   [bold]collect[/]   simulate episodes into a file
   [bold]export[/]    take one member out of a sweep's checkpoint
 
@@ -52,12 +53,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             _collect(words[1:])
         elif words[0] == "export":
             _export(words[1:])
+        elif words[0] == "select":
+            _select(words[1:])
         elif words[0] in LIGHTNING_COMMANDS or words[0].startswith("-"):
             from sepsis_rl.application import run
 
             run(words)
         else:
-            commands = ", ".join([*LIGHTNING_COMMANDS, "collect", "export"])
+            commands = ", ".join([*LIGHTNING_COMMANDS, "select", "collect", "export"])
             raise InputError(f"there is no command '{words[0]}'; accepted: {commands}")
     except InputError as error:
         print(f"lightning: error: {error}", file=sys.stderr)
@@ -109,6 +112,49 @@ def _export(words: list[str]) -> None:
     options = parser.parse_args(words)
     export_member(options.ckpt_path, options.member, options.output)
     Console().print(f"{options.output}: member {options.member}", soft_wrap=True)
+
+
+def _select(words: list[str]) -> None:
+    from sepsis_rl.application import quiet
+    from sepsis_rl.ope.criteria import Criterion
+    from sepsis_rl.selection import select
+
+    quiet()
+    parser = _CommandParser(
+        prog="lightning select",
+        allow_abbrev=False,
+        description="Choose among checkpoints, members and runs from recorded data alone: compared "
+        "on the held-out episodes, told from the report's.",
+    )
+    parser.add_argument(
+        "runs", type=str, nargs="+", help="folders of runs, such as runs/cql/version_0"
+    )
+    parser.add_argument(
+        "--criterion", type=Criterion, default="fqe", help="what is largest for the chosen one"
+    )
+    parser.add_argument(
+        "--truth",
+        action="store_true",
+        help="also print exact survival, and what each criterion and chance lose to the best",
+    )
+    parser.add_argument(
+        "--epsilon", type=float, default=0.01, help="softening of deterministic policies"
+    )
+    parser.add_argument(
+        "--clip", type=float | None, default=None, help="largest cumulative importance ratio"
+    )
+    parser.add_argument(
+        "--resamples", type=int, default=200, help="bootstrap resamples of an interval"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the resamples")
+    parser.add_argument(
+        "--output",
+        type=str | None,
+        default=None,
+        help="file to write; selection.json in the folder that holds all runs by default",
+    )
+    options = parser.parse_args(words).as_dict()
+    select(options.pop("runs"), **options)
 
 
 class _CommandParser(ArgumentParser):

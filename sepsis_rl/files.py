@@ -38,3 +38,12 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     except BaseException:
         os.unlink(beside)
         raise
+
+
+def free_path(path: Path) -> Path:
+    """The path itself, or the first of `name-1`, `name-2`, ... that is free."""
+    candidate, number = path, 0
+    while candidate.exists():
+        number += 1
+        candidate = path.with_stem(f"{path.stem}-{number}")
+    return candidate

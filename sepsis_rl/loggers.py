@@ -23,6 +23,16 @@ LAYOUT = {
             ["val/survival_rate$", "val/survival_exact", "val/value_estimate"],
         ],
     },
+    "from recorded data alone": {
+        "weighted importance sampling with 95 % interval": [
+            "Margin",
+            ["ope/wis", "ope/wis_low", "ope/wis_high"],
+        ],
+        "fitted Q evaluation, importance sampling, doubly robust": [
+            "Multiline",
+            ["ope/(fqe|wis|wdr)$"],
+        ],
+    },
     "losses": {
         "training": [
             "Multiline",
@@ -40,7 +50,7 @@ LAYOUT = {
 }
 """TensorBoard's custom-scalars page; tags are regular expressions."""
 
-COMPARED = ("val/survival_exact", "val/survival_rate", "val/loss")
+COMPARED = ("val/survival_exact", "val/survival_rate", "ope/fqe", "val/loss")
 """Metrics beside the hyper-parameters on TensorBoard's HPARAMS page."""
 
 

@@ -1,10 +1,13 @@
-"""One sentence for what a parser has to say about an option or a config file."""
+"""What people are told: an error in one sentence, and how long something will take."""
 
 from __future__ import annotations
 
 import difflib
 import re
 from collections.abc import Iterable
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sepsis_rl.errors import InputError
 
@@ -58,3 +61,16 @@ def _plain_types(types: str) -> str:
     types = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", types)
     types = re.sub(r"Literal\[([^\]]*)\]", r"\1", types)
     return types.replace("OfflineAlgorithm", "CQL, DQN, BC or another OfflineAlgorithm")
+
+
+def progress_bar() -> Progress:
+    """A bar with the time remaining on a terminal's stderr, gone when done; else nothing."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
@@ -104,8 +106,7 @@ class OfflineAlgorithm(pl.LightningModule):
         if not hasattr(self, "q_network"):
             self.build(data.n_states, data.n_actions)
         if self.min_action_count > 0:
-            allowed = torch.as_tensor(data.pair_counts >= self.min_action_count)
-            self._allowed = allowed | ~allowed.any(-1, keepdim=True)
+            self.mask_actions(data.pair_counts)
 
     def build(self, n_states: int, n_actions: int) -> None:
         """Creates the networks.
@@ -117,6 +118,15 @@ class OfflineAlgorithm(pl.LightningModule):
         self.q_network = QNetwork(
             n_states, n_actions, self.embedding_dim, self.hidden_dims, self.seeds
         )
+
+    def mask_actions(self, pair_counts: NDArray[np.int64]) -> None:
+        """Keeps the policy to actions that the data has at least `min_action_count` times.
+
+        Args:
+            pair_counts: How often the training data has each pair, (n_states, n_actions).
+        """
+        allowed = torch.as_tensor(pair_counts >= self.min_action_count)
+        self._allowed = allowed | ~allowed.any(-1, keepdim=True)
 
     # -- a gradient step -----------------------------------------------------------------------
 

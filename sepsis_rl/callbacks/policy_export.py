@@ -14,7 +14,7 @@ from rich.console import Console
 from sepsis_rl.algorithms import OfflineAlgorithm
 from sepsis_rl.callbacks.results import NOT_FOR_CLINICAL_USE
 from sepsis_rl.errors import InputError
-from sepsis_rl.files import atomic_write
+from sepsis_rl.files import atomic_write, free_path
 
 
 class PolicyExport(pl.Callback):
@@ -69,16 +69,7 @@ class PolicyExport(pl.Callback):
             doses = [action[state], iv_fluid[state], vasopressor[state], int(supported[state])]
             sofa = f"{mdp.sofa_scores[state]:.6g}"
             writer.writerow([state, *doses, sofa, *(f"{q:.9g}" for q in scores[state])])
-        path = _free(self.output or (self.run_folder or Path()) / "policy.csv")
+        path = free_path(self.output or (self.run_folder or Path()) / "policy.csv")
         with atomic_write(path) as file:
             file.write(text.getvalue().encode())
         Console().print(f"Policy of {len(states)} states: {path}", soft_wrap=True)
-
-
-def _free(path: Path) -> Path:
-    """The path itself, or the first of `name-1`, `name-2`, ... that is free."""
-    candidate, number = path, 0
-    while candidate.exists():
-        number += 1
-        candidate = path.with_stem(f"{path.stem}-{number}")
-    return candidate

@@ -14,11 +14,15 @@ from rich.console import Console
 from rich.table import Table
 
 from sepsis_rl.algorithms import OfflineAlgorithm
+from sepsis_rl.callbacks.off_policy import OffPolicyEvaluation
 from sepsis_rl.callbacks.policy_evaluation import PolicyEvaluation
 from sepsis_rl.evaluation import PolicyScores
 from sepsis_rl.files import atomic_write
 from sepsis_rl.loggers import RunLogger
 from sepsis_rl.mdp import Strategy, TabularMDP
+from sepsis_rl.messages import progress_bar
+from sepsis_rl.ope import Episodes, OffPolicyScores
+from sepsis_rl.ope.tables import as_json, off_policy_table
 from sepsis_rl.policies import (
     Policy,
     clinician_mode_policy,
@@ -41,8 +45,9 @@ class Results(pl.Callback):
     """Compares the trained policy with the baselines at the end of fit, validate and test.
 
     Prints a table of this run's policies beside random, the clinician, the clinician's most likely
-    action, the tabular baseline and the optimum, all on the same patients, and writes it to
-    `metrics.json` in the run's folder, with the evaluations of the whole run.
+    action, the tabular baseline and the optimum, all on the same patients, then another of what
+    recorded episodes alone say of them, and writes both to `metrics.json` in the run's folder, with
+    the evaluations of the whole run.
     """
 
     def __init__(self) -> None:
@@ -93,8 +98,34 @@ class Results(pl.Callback):
         algorithm = type(module).__name__
         names = [f"{algorithm} {name}".strip() for name in module.members.names]
         rows = _rows([*names, *(policy.name for policy in baselines)], scores)
-        self._write(trainer, evaluation, rows)
+        # The clinician's own row is what was recorded.
+        judged = [policy for policy in baselines if policy.name != clinician.name]
+        members = [module.policy(member) for member in range(len(names))]
+        off_policy = self._score_off_policy(trainer, [*members, *judged])
+        self._write(trainer, evaluation, rows, off_policy)
         self._print(trainer, evaluation, rows, len(names))
+        if off_policy is not None:
+            Console().print(off_policy_table(off_policy, len(names)))
+        self._print_places(trainer)
+
+    def _score_off_policy(
+        self, trainer: pl.Trainer, policies: list[Policy]
+    ) -> OffPolicyScores | None:
+        """Scores policies on the episodes that nothing was chosen by."""
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        off_policy = next((c for c in callbacks if isinstance(c, OffPolicyEvaluation)), None)
+        if off_policy is None:
+            return None
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        episodes = Episodes(data.report, data.n_states, data.n_actions)
+        with progress_bar() as progress:
+            task = progress.add_task(
+                "Scoring policies on recorded episodes",
+                total=len(policies) * off_policy.resamples,
+            )
+            return off_policy.score(
+                policies, episodes, advance=lambda count: progress.advance(task, count)
+            )
 
     def _baselines(self, trainer: pl.Trainer, strategy: Strategy) -> list[Policy]:
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -107,7 +138,13 @@ class Results(pl.Callback):
             optimal_policy(mdp, strategy=strategy),
         ]
 
-    def _write(self, trainer: pl.Trainer, evaluation: PolicyEvaluation, rows: list[_Row]) -> None:
+    def _write(
+        self,
+        trainer: pl.Trainer,
+        evaluation: PolicyEvaluation,
+        rows: list[_Row],
+        off_policy: OffPolicyScores | None,
+    ) -> None:
         if self.run_folder is None:
             return
         path = self.run_folder / "metrics.json"
@@ -120,6 +157,9 @@ class Results(pl.Callback):
             "patients_seed": evaluation.seed,
             "policies": {row.name: row.metrics for row in rows},
         }
+        if off_policy is not None:
+            report = trainer.datamodule.report  # type: ignore[attr-defined]
+            result["off_policy"] = {"content_hash": report.content_hash, **as_json(off_policy)}
         stage = str(trainer.state.fn.value)  # type: ignore[union-attr]
         if stage == "fit":
             result = {"step": trainer.global_step, **result, "evaluations": evaluation.history}
@@ -161,6 +201,9 @@ class Results(pl.Callback):
                 end_section=index == learned - 1,
             )
         console.print(table)
+
+    def _print_places(self, trainer: pl.Trainer) -> None:
+        console = Console()
         if self.run_folder is not None:
             console.print(f"Run folder:  {self.run_folder}", soft_wrap=True)
         if trainer.state.fn == "fit" and isinstance(trainer.logger, RunLogger):

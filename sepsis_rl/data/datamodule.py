@@ -23,6 +23,8 @@ from sepsis_rl.randomness import BATCH, integers, uniform
 
 HELD_OUT_SEED_OFFSET: Final = 1_000_000
 """How far the seed of the held-out episodes lies from that of the training episodes."""
+REPORT_SEED_OFFSET: Final = 2_000_000
+"""How far the seed of the report's episodes lies from that of the training episodes."""
 
 # A word of the split's address; the streams in randomness.py count from 1.
 _SPLIT = 0
@@ -197,12 +199,15 @@ class HeldOutBatches:
 
 
 class OfflineDataModule(pl.LightningDataModule):
-    """Recorded episodes for training, and others held out from it.
+    """Recorded episodes in three disjoint sets: to train on, to select by, to report from.
 
-    Without a `path`, episodes are simulated on first use and cached: `episodes` to train on, and
-    `held_out_episodes` of another seed. With a `path`, a share of the file's episodes is held out,
-    never part of one. The rows live on the training device and batches are gathered there; there
-    are no worker processes.
+    `train` is learned from. `held_out` judges what is learned (`val/loss`, `ope/...`), so a
+    checkpoint, a member or a run may be chosen by it. `report` has chosen nothing: the figures that
+    a run ends with come from it.
+
+    Without a `path`, the sets are simulated on first use and cached, each with its own seed. With a
+    `path`, shares of the file's episodes are set aside, never part of one. The rows live on the
+    training device and batches are gathered there; there are no worker processes.
 
     Args:
         path: A file written by `lightning collect` or `Transitions.save`; None simulates.
@@ -213,6 +218,10 @@ class OfflineDataModule(pl.LightningDataModule):
         held_out_seed: Of the simulated held-out episodes, or of the choice of those of a file.
             None: `seed` + 1,000,000.
         held_out_share: Share of a file's episodes to hold out, between 0 and 1.
+        report_episodes: Simulated episodes to report from.
+        report_seed: Of those; None: `seed` + 2,000,000. The report's episodes of a file are chosen
+            along with the held-out ones.
+        report_share: Share of a file's episodes to report from, between 0 and 1.
         batch_size: Rows of a gradient step, over all devices.
         cache_dir: Folder of the simulated episodes.
 
@@ -229,6 +238,9 @@ class OfflineDataModule(pl.LightningDataModule):
         held_out_episodes: int = 1000,
         held_out_seed: int | None = None,
         held_out_share: float = 0.2,
+        report_episodes: int = 1000,
+        report_seed: int | None = None,
+        report_share: float = 0.2,
         batch_size: int = 256,
         cache_dir: str = "data",
     ) -> None:
@@ -238,36 +250,50 @@ class OfflineDataModule(pl.LightningDataModule):
             ("seed", seed, 0),
             ("held_out_episodes", held_out_episodes, 1),
             ("held_out_seed", held_out_seed, 0),
+            ("report_episodes", report_episodes, 1),
+            ("report_seed", report_seed, 0),
             ("batch_size", batch_size, 1),
         ):
             if value is not None and value < least:
                 raise InputError(
                     f"data.{name}={value} cannot be used: give an integer from {least} upward"
                 )
-        if not 0 < held_out_share < 1:
+        for name, share in (("held_out_share", held_out_share), ("report_share", report_share)):
+            if not 0 < share < 1:
+                raise InputError(
+                    f"data.{name}={share} cannot be used: give a share above 0 and below 1"
+                )
+        if held_out_share + report_share >= 1:
             raise InputError(
-                f"data.held_out_share={held_out_share} cannot be used: give a share above 0 and "
-                "below 1"
+                f"data.held_out_share={held_out_share} and data.report_share={report_share} leave "
+                "nothing to train on; together they are below 1"
             )
         if policy not in POLICIES:
             raise InputError(
                 f"data.policy={policy} cannot be used: give one of {', '.join(POLICIES)}"
             )
-        if path is None and held_out_seed == seed:
+        if held_out_seed is None:
+            held_out_seed = seed + HELD_OUT_SEED_OFFSET
+        if report_seed is None:
+            report_seed = seed + REPORT_SEED_OFFSET
+        if path is None and len({seed, held_out_seed, report_seed}) < 3:
             raise InputError(
-                f"data.held_out_seed={held_out_seed} is the training seed: its episodes would not "
-                "be held out; give another"
+                f"data.seed={seed}, data.held_out_seed={held_out_seed} and data.report_seed="
+                f"{report_seed} must differ: two sets would be the same episodes"
             )
         self.path = None if path is None else Path(path)
         self.policy = policy
         self.episodes = episodes
         self.seed = seed
         self.held_out_episodes = held_out_episodes
-        self.held_out_seed = seed + HELD_OUT_SEED_OFFSET if held_out_seed is None else held_out_seed
+        self.held_out_seed = held_out_seed
         self.held_out_share = held_out_share
+        self.report_episodes = report_episodes
+        self.report_seed = report_seed
+        self.report_share = report_share
         self.batch_size = batch_size
         self.cache_dir = Path(cache_dir)
-        self._episodes: tuple[Transitions, Transitions] | None = None
+        self._episodes: tuple[Transitions, Transitions, Transitions] | None = None
 
     # -- what there is after `setup` -----------------------------------------------------------
 
@@ -293,8 +319,13 @@ class OfflineDataModule(pl.LightningDataModule):
 
     @property
     def held_out(self) -> Transitions:
-        """Episodes that nothing learns from."""
+        """Episodes that nothing learns from, to choose by."""
         return self._loaded[1]
+
+    @property
+    def report(self) -> Transitions:
+        """Episodes that nothing learns from and nothing is chosen by."""
+        return self._loaded[2]
 
     @property
     def pair_counts(self) -> npt.NDArray[np.int64]:
@@ -308,7 +339,7 @@ class OfflineDataModule(pl.LightningDataModule):
         return hashlib.sha256(both.encode()).hexdigest()
 
     @property
-    def _loaded(self) -> tuple[Transitions, Transitions]:
+    def _loaded(self) -> tuple[Transitions, Transitions, Transitions]:
         if self._episodes is None:
             raise RuntimeError("the data are not loaded yet; call prepare_data() and setup()")
         return self._episodes
@@ -421,20 +452,24 @@ class OfflineDataModule(pl.LightningDataModule):
         return trainer.global_rank, trainer.world_size, trainer.strategy.root_device
 
     @property
-    def _simulated(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Number of episodes and seed: to train on, held out."""
-        return (self.episodes, self.seed), (self.held_out_episodes, self.held_out_seed)
+    def _simulated(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+        """Number of episodes and seed: to train on, held out, to report from."""
+        return (
+            (self.episodes, self.seed),
+            (self.held_out_episodes, self.held_out_seed),
+            (self.report_episodes, self.report_seed),
+        )
 
     def _cache_path(self, episodes: int, seed: int) -> Path:
         environment = self.mdp.environment_id.rsplit("/", 1)[-1].lower()
         name = f"{environment}_{self.mdp.environment_version}_{self.policy}"
         return self.cache_dir / f"{name}_{episodes}-episodes_seed-{seed}.npz"
 
-    def _load(self) -> tuple[Transitions, Transitions]:
+    def _load(self) -> tuple[Transitions, Transitions, Transitions]:
         if self.path is not None:
             return self._split(self._read(self.path))
-        train, held_out = (self._read_cached(*simulated) for simulated in self._simulated)
-        return train, held_out
+        train, held_out, report = (self._read_cached(*simulated) for simulated in self._simulated)
+        return train, held_out, report
 
     def _read(self, path: Path) -> Transitions:
         data = Transitions.load(path)
@@ -466,19 +501,22 @@ class OfflineDataModule(pl.LightningDataModule):
             )
         return data
 
-    def _split(self, data: Transitions) -> tuple[Transitions, Transitions]:
-        """Holds out a share of a file's episodes, chosen by the held-out seed."""
+    def _split(self, data: Transitions) -> tuple[Transitions, Transitions, Transitions]:
+        """Sets shares of a file's episodes aside, chosen by the held-out seed."""
         n = data.n_episodes
-        n_held_out = round(self.held_out_share * n)
-        if not 0 < n_held_out < n:
+        n_held_out, n_report = round(self.held_out_share * n), round(self.report_share * n)
+        if min(n_held_out, n_report, n - n_held_out - n_report) < 1:
             raise InputError(
-                f"data.held_out_share={self.held_out_share} of the {n:,} episodes of {self.path} "
-                f"holds out {n_held_out:,}; both parts need one"
+                f"data.held_out_share={self.held_out_share} and data.report_share="
+                f"{self.report_share} of the {n:,} episodes of {self.path} hold out {n_held_out:,} "
+                f"and {n_report:,}; each part and the rest need one"
             )
-        order = uniform(self.held_out_seed, _SPLIT, torch.arange(n)).argsort(stable=True)
-        is_held_out = np.zeros(n, dtype=np.bool_)
-        is_held_out[order[:n_held_out].numpy()] = True
-        return data.select_episodes(~is_held_out), data.select_episodes(is_held_out)
+        order = uniform(self.held_out_seed, _SPLIT, torch.arange(n)).argsort(stable=True).numpy()
+        part = np.zeros(n, dtype=np.int64)
+        part[order[:n_held_out]] = 1
+        part[order[n_held_out : n_held_out + n_report]] = 2
+        train, held_out, report = (data.select_episodes(part == index) for index in range(3))
+        return train, held_out, report
 
 
 def check_batch_size(batch_size: int, world_size: int) -> None:

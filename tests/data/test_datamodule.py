@@ -253,7 +253,7 @@ def test_more_ranks_than_held_out_rows(make):
 def test_the_cache_is_reused_and_not_rewritten(make, tmp_path, monkeypatch):
     first = make(cache_dir=str(tmp_path / "new"))
     files = sorted((tmp_path / "new").iterdir())
-    assert len(files) == 2
+    assert len(files) == 3
     before = [(file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_ino) for file in files]
     monkeypatch.setattr(datamodule_module, "collect", None)
     second = make(cache_dir=str(tmp_path / "new"))
@@ -264,18 +264,24 @@ def test_the_cache_is_reused_and_not_rewritten(make, tmp_path, monkeypatch):
 
 
 def test_the_name_of_a_cache_file_says_what_it_holds(make, mdp, tmp_path):
-    make(cache_dir=str(tmp_path), policy="random", seed=3, held_out_seed=8)
+    seeds = {"seed": 3, "held_out_seed": 8, "report_seed": 9}
+    make(cache_dir=str(tmp_path), policy="random", report_episodes=10, **seeds)
     version = mdp.environment_version
     assert {file.name for file in tmp_path.iterdir()} == {
         f"icu-sepsis-v2_{version}_random_60-episodes_seed-3.npz",
         f"icu-sepsis-v2_{version}_random_20-episodes_seed-8.npz",
+        f"icu-sepsis-v2_{version}_random_10-episodes_seed-9.npz",
     }
 
 
-def test_training_and_held_out_episodes(make, mdp):
-    data = make()
+def test_training_held_out_and_report_episodes(make, mdp):
+    data = make(report_episodes=10)
     policy = behavior_policy(mdp, "clinician")
-    for ours, episodes, seed in ((data.train, 60, 42), (data.held_out, 20, 1_000_042)):
+    for ours, episodes, seed in (
+        (data.train, 60, 42),
+        (data.held_out, 20, 1_000_042),
+        (data.report, 10, 2_000_042),
+    ):
         expected = collect(mdp, policy, episodes=episodes, seed=seed)
         assert ours.content_hash == expected.content_hash
         assert ours.provenance == expected.provenance
@@ -287,11 +293,17 @@ def test_training_and_held_out_episodes(make, mdp):
 
 
 @pytest.mark.parametrize("seed", [0, 42, 10**6, 2**40])
-def test_the_held_out_seed_is_never_the_training_seed(seed):
+def test_no_two_sets_have_one_seed(seed):
     data = OfflineDataModule(seed=seed)
-    assert data.held_out_seed != seed
-    with pytest.raises(InputError, match="is the training seed"):
-        OfflineDataModule(seed=seed, held_out_seed=seed)
+    assert len({seed, data.held_out_seed, data.report_seed}) == 3
+    for seeds in (
+        {"held_out_seed": seed},
+        {"report_seed": seed},
+        {"held_out_seed": seed + 1, "report_seed": seed + 1},
+        {"held_out_seed": seed + 2_000_000},
+    ):
+        with pytest.raises(InputError, match="two sets would be the same episodes"):
+            OfflineDataModule(seed=seed, **seeds)
     assert OfflineDataModule(path="file", seed=1, held_out_seed=1).held_out_seed == 1
 
 
@@ -354,11 +366,12 @@ def test_a_file_is_split_by_whole_episodes(make, recorded, tmp_path):
     assert not (tmp_path / "unused").exists()
     held_out_ids = set(data.held_out.episode.tolist())
     train_ids = set(data.train.episode.tolist())
-    assert len(held_out_ids) == 10
-    assert train_ids | held_out_ids == set(range(50))
-    assert not train_ids & held_out_ids
+    report_ids = set(data.report.episode.tolist())
+    assert (len(train_ids), len(held_out_ids), len(report_ids)) == (30, 10, 10)
+    assert train_ids | held_out_ids | report_ids == set(range(50))  # so no two sets share any
     assert held_out_ids != set(range(40, 50))  # a record's order may mean something
-    for part, ids in ((data.train, train_ids), (data.held_out, held_out_ids)):
+    parts = ((data.train, train_ids), (data.held_out, held_out_ids), (data.report, report_ids))
+    for part, ids in parts:
         expected = recorded.select_episodes(sorted(ids))
         assert part.content_hash == expected.content_hash
         assert part.provenance.episodes == len(ids)
@@ -371,9 +384,12 @@ def test_a_file_is_split_by_whole_episodes(make, recorded, tmp_path):
 def test_a_share_that_leaves_a_part_empty(make, recorded, tmp_path):
     path = tmp_path / "own.npz"
     recorded.save(path)
-    for share in (0.001, 0.999):
-        with pytest.raises(InputError, match="both parts need one"):
-            make(path=str(path), held_out_share=share)
+    for shares in ((0.001, 0.2), (0.2, 0.001), (0.495, 0.496)):
+        held_out_share, report_share = shares
+        with pytest.raises(InputError, match="each part and the rest need one"):
+            make(path=str(path), held_out_share=held_out_share, report_share=report_share)
+    with pytest.raises(InputError, match="leave nothing to train on"):
+        OfflineDataModule(path=str(path), held_out_share=0.5, report_share=0.5)
 
 
 def test_a_missing_file(make, tmp_path):

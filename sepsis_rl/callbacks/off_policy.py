@@ -1,0 +1,91 @@
+"""Judging the policy by recorded episodes while it is learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+
+from sepsis_rl.algorithms import OfflineAlgorithm
+from sepsis_rl.errors import InputError
+from sepsis_rl.ope import Episodes, OffPolicyScores, evaluate_off_policy
+from sepsis_rl.ope.estimates import Estimator
+from sepsis_rl.policies import Policy
+
+_LOGGED: tuple[Estimator, ...] = ("fqe", "fqe_zero", "wis", "wdr")
+
+
+class OffPolicyEvaluation(pl.Callback):
+    """Scores every member's policy on the held-out episodes at each validation.
+
+    Logs, under `ope/`: fitted Q evaluation (`fqe`, and `fqe_zero` where an unseen pair is worth
+    nothing), weighted importance sampling and weighted doubly robust estimates with their 95 %
+    intervals, the effective sample size and the share of unseen pairs. So
+    `ModelCheckpoint(monitor="ope/fqe", mode="max")` and early stopping need no simulator.
+
+    Args:
+        epsilon: A deterministic policy is softened toward the recorded decisions by this much.
+        clip: Largest cumulative importance ratio; null for none.
+        resamples: Bootstrap resamples of an interval.
+        seed: Of the resamples.
+    """
+
+    def __init__(
+        self,
+        epsilon: float = 0.01,
+        clip: float | None = None,
+        resamples: int = 200,
+        seed: int = 0,
+    ) -> None:
+        if not 0 <= epsilon <= 1:
+            raise InputError(f"ope.epsilon={epsilon} cannot be used: give a number from 0 to 1")
+        if clip is not None and not clip > 0:
+            raise InputError(f"ope.clip={clip} cannot be used: give a number above 0, or null")
+        if resamples < 1:
+            raise InputError(f"ope.resamples={resamples} cannot be used: give at least 1")
+        if seed < 0:
+            raise InputError(f"ope.seed={seed} cannot be used: give an integer from 0 upward")
+        self.epsilon = epsilon
+        self.clip = clip
+        self.resamples = resamples
+        self.seed = seed
+        self._held_out: Episodes | None = None
+
+    def score(
+        self,
+        policies: Sequence[Policy],
+        episodes: Episodes,
+        estimators: Sequence[Estimator] = _LOGGED,
+        *,
+        refit: bool = True,
+        advance: Callable[[int], Any] = lambda count: None,
+    ) -> OffPolicyScores:
+        """Scores any policies with this callback's options; see `evaluate_off_policy`."""
+        return evaluate_off_policy(
+            policies,
+            episodes,
+            estimators=estimators,
+            epsilon=self.epsilon,
+            clip=self.clip,
+            resamples=self.resamples,
+            refit=refit,
+            seed=self.seed,
+            advance=advance,
+        )
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Scores and logs, unless this is Lightning's sanity check of the loop."""
+        if trainer.sanity_checking:
+            return
+        assert isinstance(pl_module, OfflineAlgorithm)
+        if self._held_out is None:
+            data = trainer.datamodule  # type: ignore[attr-defined]
+            self._held_out = Episodes(data.held_out, data.n_states, data.n_actions)
+        policies = [pl_module.policy(member) for member in range(len(pl_module.members))]
+        # The intervals of fitted Q take a second for each policy; the end of the run has them.
+        scores = self.score(policies, self._held_out, refit=False)
+        device = pl_module.device
+        pl_module.log_members(
+            {f"ope/{name}": values.to(device) for name, values in scores.metrics().items()}
+        )

@@ -1,0 +1,19 @@
+"""What a policy is worth, judged from recorded episodes alone."""
+
+from sepsis_rl.ope.episodes import Episodes
+from sepsis_rl.ope.estimates import (
+    ESTIMATORS,
+    LOW_ESS,
+    Estimator,
+    OffPolicyScores,
+    evaluate_off_policy,
+)
+
+__all__ = [
+    "ESTIMATORS",
+    "LOW_ESS",
+    "Episodes",
+    "Estimator",
+    "OffPolicyScores",
+    "evaluate_off_policy",
+]

@@ -1,0 +1,58 @@
+"""Choosing a policy by what recorded episodes say of it."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, get_args
+
+import numpy as np
+
+from sepsis_rl.mdp import FloatArray
+from sepsis_rl.ope.estimates import OffPolicyScores
+
+Criterion = Literal["fqe", "wis", "wis_lower", "wdr", "two_stage"]
+CRITERIA: Final[tuple[Criterion, ...]] = get_args(Criterion)
+"""`wis_lower` is the lower end of the interval of `wis`; `two_stage` screens by `wis`."""
+
+_KEPT = 0.5
+
+
+def criterion_values(scores: OffPolicyScores, criterion: Criterion) -> FloatArray:
+    """What a criterion gives each policy; the largest is chosen.
+
+    `two_stage` follows Tang & Wiens (2021), "Model selection for offline reinforcement learning:
+    practical considerations for healthcare settings", MLHC: a cheap estimate screens the policies
+    and fitted Q evaluation decides among those kept, here the better half by `wis`.
+
+    Args:
+        scores: With the estimators `fqe`, `wis` and `wdr`, and intervals for `wis_lower`.
+        criterion: Which.
+
+    Returns:
+        float64 (policies,); -infinity for what cannot be chosen.
+    """
+    if criterion == "two_stage":
+        screening = criterion_values(scores, "wis")
+        kept = np.argsort(-screening, kind="stable")[: max(1, round(_KEPT * len(screening)))]
+        values = np.full_like(screening, -np.inf)
+        values[kept] = criterion_values(scores, "fqe")[kept]
+        return values
+    if criterion == "wis_lower":
+        values = scores.interval("wis").low.numpy()
+    else:
+        values = scores.estimates[criterion]
+    return np.where(np.isnan(values), -np.inf, values)
+
+
+def regret(values: FloatArray, truth: FloatArray) -> float:
+    """How much worse the chosen policy is than the best of them.
+
+    Args:
+        values: Criterion, (policies,); the first of the largest is chosen.
+        truth: What each policy is worth, (policies,).
+    """
+    return float(truth.max() - truth[values.argmax()])
+
+
+def regret_of_chance(truth: FloatArray) -> float:
+    """What choosing blindly costs on average, (policies,) to a number."""
+    return float(truth.max() - truth.mean())

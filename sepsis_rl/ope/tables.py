@@ -1,0 +1,110 @@
+"""Off-policy estimates as a table on the screen and as JSON."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from sepsis_rl.metrics import Interval
+from sepsis_rl.ope.estimates import LOW_ESS, OffPolicyScores
+
+
+def off_policy_table(
+    scores: OffPolicyScores,
+    emphasized: int = 0,
+    described: str = "episodes, not trained on nor chosen by",
+) -> Table:
+    """Estimates of policies from recorded episodes alone.
+
+    Args:
+        scores: With the estimators `fqe`, `fqe_zero` and `wis`.
+        emphasized: How many of the first policies are set apart.
+        described: What the episodes are.
+
+    Returns:
+        A table with a caption that says how to read it.
+    """
+    clip = "no clip" if scores.clip is None else f"clip {scores.clip:g}"
+    unfit = [
+        policy.name
+        for policy, ess in zip(scores.policies, scores.effective_sample_size, strict=True)
+        if ess < LOW_ESS
+    ]
+    warning = (
+        f"Effective sample below {LOW_ESS}: these records cannot judge {', '.join(unfit)} by "
+        "importance sampling, and FQE rests on few decisions.\n"
+        if unfit
+        else ""
+    )
+    table = Table(
+        title=f"From recorded data alone: {scores.episodes:,} {described}",
+        caption="FQE %: fitted Q evaluation, a decision never recorded being worth its state's "
+        "mean; as 0: the same, worth nothing. unseen %: share of such decisions. WIS %: weighted "
+        "importance sampling; ESS: its effective sample, in episodes. In parentheses 95 % "
+        "intervals; the difference is paired. Deterministic policies softened by "
+        f"{max(scores.epsilon.tolist()):g}; {clip}.\n{warning}".rstrip("\n"),
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    table.add_column("policy")
+    for column in ("FQE %", "as 0", "minus recorded", "unseen", "WIS %", "ESS"):
+        table.add_column(column, justify="right", no_wrap=True)
+    fqe, zero, wis = (scores.interval(name) for name in ("fqe", "fqe_zero", "wis"))
+    difference = scores.minus_recorded("fqe")
+    recorded = scores.recorded_interval()
+    for index, policy in enumerate(scores.policies):
+        table.add_row(
+            policy.name,
+            percent(fqe, index),
+            f"{100 * float(zero.estimate[index]):.0f}",
+            percent(difference, index, "+"),
+            f"{100 * scores.unseen_rate[index]:.1f}",
+            percent(wis, index, digits=0),
+            f"{scores.effective_sample_size[index]:.0f}",
+            style="bold" if index < emphasized else "",
+            end_section=index == emphasized - 1,
+        )
+    table.add_section()
+    table.add_row("recorded", percent(recorded, 0), "", "", "", "", f"{scores.episodes}")
+    return table
+
+
+def percent(interval: Interval, index: int, sign: str = "", digits: int = 1) -> str:
+    """An estimate in percent with its interval."""
+    parts = [float(part[index]) for part in interval]
+    if math.isnan(parts[0]):
+        return "–"
+    estimate, low, high = (f"{100 * part:{sign}.{digits}f}" for part in parts)
+    if math.isnan(parts[1]):
+        return estimate
+    return f"{estimate} ({low}, {high})" if sign else f"{estimate} ({low}–{high})"
+
+
+def as_json(scores: OffPolicyScores) -> dict[str, Any]:
+    """All figures by policy, with the options they depend on; NaN becomes null."""
+    metrics = scores.metrics()
+    metrics["epsilon"] = metrics["ess"].new_tensor(scores.epsilon)
+    for part, values in zip(("", "_low", "_high"), scores.minus_recorded("fqe"), strict=True):
+        metrics[f"fqe_minus_recorded{part}"] = values
+    columns = {name: values.tolist() for name, values in metrics.items()}
+    estimate, low, high = (float(part[0]) for part in scores.recorded_interval())
+    return {
+        "episodes": scores.episodes,
+        "clip": scores.clip,
+        "resamples": len(scores.recorded_replicates),
+        "recorded": {"estimate": estimate, "low": _or_none(low), "high": _or_none(high)},
+        "policies": {
+            policy.name: {name: _or_none(values[index]) for name, values in columns.items()}
+            for index, policy in enumerate(scores.policies)
+        },
+    }
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value

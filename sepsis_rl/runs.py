@@ -1,0 +1,147 @@
+"""Finished runs and the policies in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from sepsis_rl.checkpoints import FOLDER, LAST, load_algorithm, read_checkpoint
+from sepsis_rl.data.datamodule import OfflineDataModule
+from sepsis_rl.errors import InputError
+from sepsis_rl.policies import Policy
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A policy that a run has left.
+
+    Attributes:
+        name: Run, step and member, without what all candidates share.
+        label: The run's part of the name; empty where there is one run.
+        run: Folder of the run.
+        checkpoint: File with the weights.
+        member: Counted from 0.
+        member_name: Its settings, empty for a single run.
+        step: Optimizer steps that made it.
+        policy: The policy, named like this.
+    """
+
+    name: str
+    label: str
+    run: Path
+    checkpoint: Path
+    member: int
+    member_name: str
+    step: int
+    policy: Policy
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run's folder with its config and data.
+
+    Attributes:
+        folder: `runs/<name>/version_N`.
+        data: The data that the config names, loaded.
+    """
+
+    folder: Path
+    data: OfflineDataModule
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """One file for each step that is kept, in their order; `last.ckpt` where it is alone."""
+        folder = self.folder / FOLDER
+        steps = {
+            int(match[1]): path
+            for path in folder.glob("step=*.ckpt")
+            if (match := re.fullmatch(r"step=(\d+)\.ckpt", path.name))
+        }
+        last = folder / LAST
+        if last.is_file():
+            steps.setdefault(int(read_checkpoint(last)["global_step"]), last)
+        return [steps[step] for step in sorted(steps)]
+
+
+def read_run(folder: str | Path) -> Run:
+    """Reads a run's config and loads the data that it was trained on.
+
+    Of the config only the data's plain settings are used: nothing in it is run.
+
+    Args:
+        folder: `runs/<name>/version_N`.
+
+    Raises:
+        InputError: It is no run folder, or its data cannot be had.
+    """
+    folder = Path(folder).resolve()
+    path = folder / "config.yaml"
+    if not path.is_file() or not (folder / FOLDER).is_dir():
+        raise InputError(
+            f"{folder} is no run: accepted is a folder with config.yaml and {FOLDER}/, such as "
+            "runs/cql/version_0"
+        )
+    try:
+        config: Any = OmegaConf.to_container(OmegaConf.load(path).data, resolve=True)
+        data = OfflineDataModule(**config)
+    except (OmegaConfBaseException, YAMLError, AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: its settings of `data` cannot be used: {error}") from error
+    data.prepare_data()
+    return Run(folder, data)
+
+
+def candidates(runs: Sequence[Run]) -> list[Candidate]:
+    """The policies of all members in all checkpoints of runs.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        By run, step and member.
+
+    Raises:
+        InputError: A run has no checkpoint, one cannot be read, or was trained on other data than
+            its config names now.
+    """
+    found = []
+    for run, label in zip(runs, _labels([run.folder for run in runs]), strict=True):
+        if not run.checkpoints:
+            raise InputError(f"{run.folder / FOLDER} holds no checkpoint")
+        for path in run.checkpoints:
+            checkpoint = read_checkpoint(path)
+            trained_on = checkpoint.get("OfflineDataModule", {}).get("content_hash")
+            if trained_on not in (None, run.data.content_hash):
+                raise InputError(
+                    f"checkpoint {path} was trained on other data (content hash "
+                    f"{trained_on[:12]}) than {run.folder / 'config.yaml'} names "
+                    f"({run.data.content_hash[:12]})"
+                )
+            module = load_algorithm(path)
+            if module.min_action_count > 0:
+                module.mask_actions(run.data.pair_counts)
+            step = int(checkpoint["global_step"])
+            for member, member_name in enumerate(module.members.names):
+                name = f"{label} step {step:,} {member_name}".strip()
+                policy = Policy(name, module.policy(member).probabilities)
+                found.append(
+                    Candidate(name, label, run.folder, path, member, member_name, step, policy)
+                )
+    return found
+
+
+def _labels(folders: Sequence[Path]) -> list[str]:
+    """The shortest ends of `runs/<name>/version_N` that tell runs apart; none for a single one."""
+    if len(folders) == 1:
+        return [""]
+    names = [folder.parent.name for folder in folders]
+    if len(set(names)) == len(names):
+        return names
+    ends = ["/".join(folder.parts[-2:]) for folder in folders]
+    return ends if len(set(ends)) == len(ends) else [str(folder) for folder in folders]

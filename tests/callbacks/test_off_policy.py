@@ -1,0 +1,149 @@
+"""What is logged from recorded data alone, and what can be selected by it."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from sepsis_rl.algorithms import CQL
+from sepsis_rl.callbacks import OffPolicyEvaluation
+from sepsis_rl.checkpoints import load_algorithm, read_checkpoint
+from sepsis_rl.data import OfflineDataModule
+from sepsis_rl.errors import InputError
+from sepsis_rl.ope import Episodes, evaluate_off_policy
+
+LOGGED = ("fqe", "fqe_zero", "wis", "wdr")
+
+
+@pytest.fixture(scope="module")
+def data(records):
+    data = OfflineDataModule(
+        episodes=200, held_out_episodes=50, report_episodes=50, cache_dir=str(records)
+    )
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+@pytest.fixture
+def module():
+    module = CQL(alpha=[0.0, 1.0], embedding_dim=4, hidden_dims=[4])
+    module.build(716, 25)
+    module.logged = {}
+    module.log_members = module.logged.update
+    return module
+
+
+@pytest.fixture
+def trainer(data):
+    return SimpleNamespace(datamodule=data, sanity_checking=False)
+
+
+def test_what_is_logged(data, trainer, module):
+    """Estimates of every member on the held-out episodes; the intervals that cost little."""
+    OffPolicyEvaluation(epsilon=0.05, clip=20.0, resamples=30, seed=3).on_validation_epoch_end(
+        trainer, module
+    )
+    expected = evaluate_off_policy(
+        [module.policy(0), module.policy(1)],
+        Episodes(data.held_out, 716, 25),
+        epsilon=0.05,
+        clip=20.0,
+        resamples=30,
+        seed=3,
+    )
+    with_interval = {f"{name}_{end}" for name in ("wis", "wdr") for end in ("low", "high")}
+    names = {*LOGGED, *with_interval, "ess", "largest_weight", "unseen_rate"}
+    assert set(module.logged) == {f"ope/{name}" for name in names}
+    for name, values in expected.metrics().items():
+        if name in names:
+            torch.testing.assert_close(module.logged[f"ope/{name}"], values)
+    assert module.logged["ope/ess"].tolist() == expected.effective_sample_size.tolist()
+
+
+def test_neither_the_simulator_nor_other_episodes_are_met(data, trainer, module):
+    """Held-out episodes are all it can reach."""
+
+    class HeldOutAlone:
+        held_out, n_states, n_actions = data.held_out, data.n_states, data.n_actions
+
+    trainer.datamodule = HeldOutAlone()
+    OffPolicyEvaluation(resamples=2).on_validation_epoch_end(trainer, module)
+    assert module.logged
+
+
+def test_the_sanity_check_of_the_loop_is_left_out(trainer, module):
+    trainer.sanity_checking = True
+    OffPolicyEvaluation().on_validation_epoch_end(trainer, module)
+    assert not module.logged
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("epsilon", -0.1),
+        ("epsilon", 1.1),
+        ("epsilon", np.nan),
+        ("clip", 0.0),
+        ("clip", np.nan),
+        ("resamples", 0),
+        ("seed", -1),
+    ],
+)
+def test_refused_options(option, value):
+    with pytest.raises(InputError, match=rf"ope\.{option}={value}"):
+        OffPolicyEvaluation(**{option: value})
+
+
+def test_checkpoints_can_be_kept_by_an_estimate(lightning, records, tmp_path):
+    """No simulator is needed to choose the step."""
+    options = ("--checkpoint.monitor=ope/fqe", "--checkpoint.mode=max", "--checkpoint.save_top_k=1")
+    steps = (
+        "--trainer.max_steps=12",
+        "--trainer.val_check_interval=3",
+        "--model.learning_rate=0.1",
+    )
+    every = ("--checkpoint.save_top_k=-1",)
+    assert lightning("fit", "cql", *steps, *every).code == 0
+    assert lightning("fit", "cql", *steps, *options).code == 0
+    folders = [tmp_path / "runs" / "cql" / f"version_{n}" / "checkpoints" for n in (0, 1)]
+    kept = [path for path in folders[1].glob("*.ckpt") if path.name != "last.ckpt"]
+    (callback,) = (
+        state
+        for name, state in read_checkpoint(folders[1] / "last.ckpt")["callbacks"].items()
+        if name.startswith("ModelCheckpoint")
+    )
+    assert callback["monitor"] == "ope/fqe"
+
+    data = OfflineDataModule(
+        episodes=200,
+        held_out_episodes=50,
+        report_episodes=50,
+        cache_dir=str(records),
+    )
+    data.prepare_data()
+    episodes = Episodes(data.held_out, 716, 25)
+    estimates = {}
+    for path in folders[0].glob("step=*.ckpt"):
+        scores = evaluate_off_policy(
+            [load_algorithm(path).policy()], episodes, estimators=("fqe",), resamples=0
+        )
+        estimates[path.name] = float(scores.estimates["fqe"][0])
+    assert len(estimates) == 4
+    assert len(set(estimates.values())) > 1
+    (path,) = kept
+    assert estimates[path.name] == max(estimates.values())
+    assert float(callback["best_model_score"]) == pytest.approx(max(estimates.values()), abs=1e-6)
+
+
+def test_training_can_stop_early_by_an_estimate(lightning, tmp_path):
+    stop = {
+        "class_path": "lightning.pytorch.callbacks.EarlyStopping",
+        "init_args": {"monitor": "ope/fqe", "mode": "max", "patience": 0, "min_delta": 1.0},
+    }
+    words = (f"--trainer.callbacks=[{json.dumps(stop)}]", "--trainer.max_steps=40")
+    assert lightning("fit", "cql", *words).code == 0
+    last = tmp_path / "runs" / "cql" / "version_0" / "checkpoints" / "last.ckpt"
+    assert read_checkpoint(last)["global_step"] == 8  # the second of the evaluations, every 4 steps

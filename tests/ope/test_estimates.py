@@ -1,0 +1,322 @@
+"""All estimates of several policies at once: their parts, their intervals, their limits."""
+
+import math
+
+import numpy as np
+import pytest
+
+from sepsis_rl.errors import InputError
+from sepsis_rl.ope import ESTIMATORS, Episodes, evaluate_off_policy
+from sepsis_rl.ope.doubly_robust import cross_fit, doubly_robust, weighted_doubly_robust
+from sepsis_rl.ope.fitted_q import CountModel, fitted_q_evaluation
+from sepsis_rl.ope.importance import (
+    importance_sampling,
+    importance_weights,
+    per_decision_importance_sampling,
+    weighted_importance_sampling,
+    weighted_per_decision_importance_sampling,
+)
+from sepsis_rl.planning import evaluate
+from sepsis_rl.policies import Policy
+
+FITTED = ("fqe", "fqe_zero")
+
+
+@pytest.fixture
+def policies(random_tables) -> list[Policy]:
+    return [Policy(f"policy {i}", table) for i, table in enumerate(random_tables(41, 3))]
+
+
+@pytest.fixture
+def episodes(make_random_records) -> Episodes:
+    return Episodes(make_random_records(42), 4, 3, gamma=0.9)
+
+
+@pytest.fixture
+def chain_episodes(chain_data_sets) -> Episodes:
+    return Episodes(chain_data_sets(1, 200)[0], 5, 2)
+
+
+def width(interval) -> np.ndarray:
+    return (interval.high - interval.low).numpy()
+
+
+@pytest.mark.parametrize("clip", [None, 0.7])
+def test_each_estimate_and_replicate_is_its_estimator_on_the_counts(
+    episodes, policies, clip
+) -> None:
+    scores = evaluate_off_policy(policies, episodes, clip=clip, resamples=30, seed=3)
+    tables = np.stack([policy.probabilities for policy in policies])
+    weights = importance_weights(tables, episodes, clip)
+    model = CountModel(episodes)
+    fit = cross_fit(tables, model, episodes)
+
+    def fitted(unseen):
+        return lambda counts: np.stack(
+            [fitted_q_evaluation(table, model, counts, unseen).value for table in tables], axis=1
+        )
+
+    expected = {
+        "fqe": fitted("pooled"),
+        "fqe_zero": fitted("zero"),
+        "is": lambda counts: importance_sampling(weights, episodes, counts),
+        "wis": lambda counts: weighted_importance_sampling(weights, episodes, counts),
+        "pdis": lambda counts: per_decision_importance_sampling(weights, episodes, counts),
+        "wpdis": lambda counts: weighted_per_decision_importance_sampling(
+            weights, episodes, counts
+        ),
+        "dr": lambda counts: doubly_robust(weights, fit, episodes, counts),
+        "wdr": lambda counts: weighted_doubly_robust(weights, fit, episodes, counts),
+    }
+    assert set(scores.estimates) == set(scores.replicates) == set(ESTIMATORS) == set(expected)
+    once = np.ones((1, len(episodes)))
+    counts = np.concatenate(list(episodes.resamples(30, seed=3)))
+    for name, estimate in expected.items():
+        np.testing.assert_allclose(scores.estimates[name], estimate(once)[0], rtol=1e-12)
+        tolerance = 1e-6 if name in FITTED else 1e-11
+        np.testing.assert_allclose(scores.replicates[name], estimate(counts), rtol=tolerance)
+        point, low, high = scores.interval(name)
+        np.testing.assert_array_equal(point, scores.estimates[name])
+        ends = [np.sort(scores.replicates[name], axis=0)[[0, -1]]]
+        assert (ends[0][0] < low.numpy()).all()
+        assert (high.numpy() < ends[0][1]).all()
+        # Of 30 sorted values, 2.5 % lies 0.725 of the way from the first to the second.
+        first, second = np.sort(scores.replicates[name], axis=0)[:2]
+        np.testing.assert_allclose(low, first + 0.725 * (second - first), rtol=1e-12)
+    assert len({round(float(scores.estimates[name][0]), 9) for name in ESTIMATORS}) >= 7
+    assert scores.recorded == pytest.approx(episodes.returns.mean())
+    np.testing.assert_allclose(
+        scores.recorded_replicates, counts @ episodes.returns / 40, rtol=1e-13
+    )
+    np.testing.assert_array_equal(scores.effective_sample_size, weights.effective_sample_size)
+    np.testing.assert_array_equal(scores.largest_share, weights.largest_share)
+    assert (scores.clip, scores.episodes) == (clip, 40)
+
+
+def test_percentile_intervals_cover_the_truth(
+    chain_mdp, chain_data_sets, chain_behavior, chain_policy
+) -> None:
+    truth = evaluate(chain_mdp, chain_policy.probabilities).value
+    names = ("fqe", "wis", "is", "wdr")
+    covered = dict.fromkeys(names, 0)
+    ess = []
+    for number, data in enumerate(chain_data_sets(200, 200)):
+        scores = evaluate_off_policy(
+            [chain_policy],
+            Episodes(data, 5, 2, behavior=chain_behavior),
+            estimators=names,
+            resamples=400,
+            seed=number,
+        )
+        ess.append(scores.effective_sample_size[0])
+        for name in names:
+            _, low, high = (float(part[0]) for part in scores.interval(name))
+            covered[name] += low <= truth <= high
+    assert np.mean(ess) > 180
+    for name, count in covered.items():
+        assert 0.92 <= count / 200 <= 0.98, (name, count)
+
+
+def test_only_deterministic_policies_are_softened(chain_episodes) -> None:
+    table = np.array([[1.0, 0.0]] * 5)
+    nearly = np.where(table > 0, 0.999, 0.001)
+    mixed = table.copy()
+    mixed[1] = [0.5, 0.5]
+    policies = [Policy(str(i), each) for i, each in enumerate((table, nearly, mixed))]
+    scores = evaluate_off_policy(policies, chain_episodes, epsilon=0.1, resamples=0)
+    np.testing.assert_array_equal(scores.epsilon, [0.1, 0, 0])
+    np.testing.assert_allclose(
+        scores.policies[0].probabilities,
+        0.9 * table + 0.1 * chain_episodes.behavior.probabilities,
+        rtol=1e-14,
+    )
+    assert scores.policies[1:] == tuple(policies[1:])
+    again = evaluate_off_policy([scores.policies[0]], chain_episodes, resamples=0)
+    for name in ESTIMATORS:
+        assert again.estimates[name][0] == pytest.approx(scores.estimates[name][0], rel=1e-12)
+    hard = evaluate_off_policy(policies, chain_episodes, epsilon=0.0, resamples=0)
+    np.testing.assert_array_equal(hard.epsilon, [0, 0, 0])
+    np.testing.assert_array_equal(hard.policies[0].probabilities, table)
+
+
+def test_without_resamples(episodes, policies) -> None:
+    scores = evaluate_off_policy(policies, episodes, resamples=0)
+    for name in ESTIMATORS:
+        for interval in (
+            scores.interval(name),
+            scores.minus_recorded(name),
+            scores.minus_policy(name, 1),
+        ):
+            assert interval.estimate.isfinite().all()
+            assert interval.low.isnan().all()
+            assert interval.high.isnan().all()
+            assert interval.low.shape == (3,)
+    estimate, low, high = scores.recorded_interval()
+    assert estimate.tolist() == [scores.recorded]
+    assert low.isnan().all()
+    assert high.isnan().all()
+    assert set(scores.metrics()) == {*ESTIMATORS, "ess", "largest_weight", "unseen_rate"}
+
+
+def test_without_refitting(episodes, policies) -> None:
+    scores = evaluate_off_policy(policies, episodes, resamples=20, refit=False)
+    full = evaluate_off_policy(policies, episodes, resamples=20)
+    for name in ESTIMATORS:
+        np.testing.assert_array_equal(scores.estimates[name], full.estimates[name])
+        if name in FITTED:
+            assert scores.interval(name).low.isnan().all()
+            assert f"{name}_low" not in scores.metrics()
+        else:
+            np.testing.assert_array_equal(scores.replicates[name], full.replicates[name])
+            assert f"{name}_low" in scores.metrics()
+    assert set(full.metrics()) == {
+        *(f"{name}{part}" for name in ESTIMATORS for part in ("", "_low", "_high")),
+        "ess",
+        "largest_weight",
+        "unseen_rate",
+    }
+
+
+def test_differences_are_paired(chain_episodes, chain_policy) -> None:
+    alike = Policy("alike", 0.9 * chain_policy.probabilities + 0.05)
+    policies = [chain_policy, alike, chain_policy]
+    scores = evaluate_off_policy(policies, chain_episodes, resamples=300)
+    for name in ESTIMATORS:
+        difference = scores.minus_policy(name, 0)
+        np.testing.assert_allclose(
+            difference.estimate, scores.estimates[name] - scores.estimates[name][0], atol=1e-15
+        )
+        for same in (0, 2):
+            for part in difference:
+                assert float(part[same]) == pytest.approx(0, abs=1e-12)
+        unpaired = math.hypot(*width(scores.interval(name))[:2])
+        assert 0 < width(difference)[1] < 0.3 * unpaired
+
+        difference = scores.minus_recorded(name)
+        np.testing.assert_allclose(
+            difference.estimate, scores.estimates[name] - scores.recorded, atol=1e-15
+        )
+        recorded = width(scores.recorded_interval())[0]
+        assert (
+            0 < width(difference)[1] < 0.5 * math.hypot(width(scores.interval(name))[1], recorded)
+        )
+
+
+def test_the_estimated_behavior_minus_the_records_is_nothing(chain_episodes) -> None:
+    scores = evaluate_off_policy([chain_episodes.behavior], chain_episodes, resamples=50)
+    for name in ("is", "wis", "pdis", "wpdis"):
+        assert scores.estimates[name][0] == scores.recorded
+        for part in scores.minus_recorded(name):
+            assert float(part[0]) == pytest.approx(0, abs=1e-12)
+    for name in FITTED:
+        assert scores.estimates[name][0] == pytest.approx(scores.recorded, abs=1e-9)
+    assert scores.unseen_rate[0] == 0
+    assert scores.effective_sample_size[0] == 200
+
+
+def test_more_resamples_extend_the_earlier_and_blocks_do_not_matter(
+    episodes, policies, monkeypatch
+) -> None:
+    long = evaluate_off_policy(policies, episodes, resamples=25, seed=9)
+    short = evaluate_off_policy(policies, episodes, resamples=10, seed=9)
+    monkeypatch.setattr("sepsis_rl.ope.episodes._ELEMENTS_PER_BLOCK", 4 * 40)
+    blocks = evaluate_off_policy(policies, episodes, resamples=25, seed=9)
+    other = evaluate_off_policy(policies, episodes, resamples=25, seed=10)
+    for name in ESTIMATORS:
+        tolerance = 1e-6 if name in FITTED else 1e-12
+        np.testing.assert_allclose(
+            short.replicates[name], long.replicates[name][:10], rtol=tolerance
+        )
+        np.testing.assert_allclose(blocks.replicates[name], long.replicates[name], rtol=tolerance)
+        assert np.isfinite(blocks.replicates[name]).all()
+        np.testing.assert_array_equal(other.estimates[name], long.estimates[name])
+        assert (other.replicates[name] != long.replicates[name]).mean() > 0.9
+    np.testing.assert_allclose(blocks.recorded_replicates, long.recorded_replicates, rtol=1e-12)
+
+
+def test_progress_is_told_of_every_resample_of_every_policy(
+    episodes, policies, monkeypatch
+) -> None:
+    monkeypatch.setattr("sepsis_rl.ope.episodes._ELEMENTS_PER_BLOCK", 4 * 40)
+    for refit in (True, False):
+        told: list[int] = []
+        evaluate_off_policy(policies, episodes, resamples=10, refit=refit, advance=told.append)
+        assert told == [4] * 3 + [4] * 3 + [2] * 3
+
+
+def test_a_policy_that_no_episode_follows(make_records) -> None:
+    # Every decision was 0 and is known to be a coin's; this policy's is always 1.
+    transitions = make_records([[(0, 0, 1.0, 1), (1, 0, 1.0, 3)], [(0, 0, 1.0, 3)]])
+    coin = Policy("coin", np.full((4, 2), 0.5))
+    episodes = Episodes(transitions, 4, 2, behavior=coin)
+    never = Policy("never", np.array([[0.0, 1.0]] * 4))
+    scores = evaluate_off_policy([never, coin], episodes, epsilon=0.0, resamples=20)
+    assert scores.effective_sample_size[0] == 0
+    assert scores.largest_share[0] == 0
+    for name in ("is", "pdis"):
+        assert scores.estimates[name][0] == 0
+    for name in ("wis", "wpdis", "wdr"):
+        assert np.isnan(scores.estimates[name][0])
+        assert scores.interval(name).low[0].isnan()
+        assert np.isfinite(scores.estimates[name][1])
+        assert scores.interval(name).low[1].isfinite()
+    assert scores.estimates["fqe"][0] == pytest.approx(1.5)
+    assert scores.estimates["fqe_zero"][0] == 0
+    np.testing.assert_allclose(scores.unseen_rate, [1, 0.5], atol=1e-12)
+
+
+def test_an_interval_is_unknown_where_some_resample_has_no_weight(make_records) -> None:
+    transitions = make_records([[(0, 1, 1.0, 3)], *[[(0, 0, 0.0, 3)]] * 5])
+    episodes = Episodes(transitions, 4, 2, behavior=Policy("coin", np.full((4, 2), 0.5)))
+    rare = Policy("rare", np.array([[0.0, 1.0]] * 4))
+    scores = evaluate_off_policy([rare], episodes, epsilon=0.0, resamples=50)
+    assert scores.estimates["wis"][0] == 1
+    assert scores.interval("wis").low.isnan().all()
+    assert scores.interval("is").low.isfinite().all()
+
+
+def test_the_unseen_rate_is_that_of_the_pooled_world(make_records) -> None:
+    # By hand in test_fitted_q: pooled goes on where zero stops.
+    transitions = make_records([[(0, 0, 1.0, 3)], [(0, 1, 0.0, 1), (1, 0, 3.0, 3)]])
+    episodes = Episodes(transitions, 4, 3)
+    policy = Policy("p", np.array([[0.25, 0.25, 0.5], [0.5, 0.5, 0], [1, 0, 0], [1, 0, 0]]))
+    for estimators, rate in (
+        (("fqe",), 0.5),
+        (("fqe", "fqe_zero"), 0.5),
+        (("fqe_zero", "fqe"), 0.5),
+        (("wis",), np.nan),
+    ):
+        scores = evaluate_off_policy([policy], episodes, estimators=estimators, resamples=0)
+        assert scores.unseen_rate[0] == pytest.approx(rate, nan_ok=True)
+        assert tuple(scores.estimates) == estimators
+
+
+def test_a_single_episode(make_records, policies) -> None:
+    episodes = Episodes(make_records([[(0, 1, 0.5, 1), (1, 0, 2.0, 3)]]), 4, 3)
+    scores = evaluate_off_policy(policies, episodes, resamples=5)
+    for name in ESTIMATORS:
+        assert np.isfinite(scores.estimates[name]).all()
+        # There is nothing else to draw.
+        np.testing.assert_allclose(width(scores.interval(name)), 0, atol=1e-9)
+    np.testing.assert_array_equal(scores.effective_sample_size, [1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"resamples": -1}, "resamples is -1; accepted: 0 or more"),
+        ({"clip": 0.0}, "clip is 0.0; accepted: a number above 0"),
+        ({"epsilon": 1.5}, "epsilon is 1.5; accepted: 0 to 1"),
+        ({"epsilon": float("nan")}, "epsilon is nan; accepted: 0 to 1"),
+        ({"estimators": ["fqe", "mean"]}, "estimator 'mean' is unknown; accepted: fqe, fqe_zero,"),
+        ({"policies": []}, "no policies"),
+        (
+            {"policies": [Policy("wide", np.full((4, 5), 0.2))]},
+            r"policy 'wide' has shape \(4, 5\); the episodes have \(4, 3\)",
+        ),
+    ],
+)
+def test_bad_arguments(episodes, options, message) -> None:
+    policy = Policy("greedy", np.eye(3)[[0, 1, 2, 0]])
+    with pytest.raises(InputError, match=message):
+        evaluate_off_policy(**{"policies": [policy], "episodes": episodes, **options})

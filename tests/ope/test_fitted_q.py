@@ -1,0 +1,214 @@
+"""Fitted Q evaluation against a dense solve, pair by pair."""
+
+import numpy as np
+import pytest
+
+from sepsis_rl.data.collection import collect
+from sepsis_rl.errors import InputError
+from sepsis_rl.ope import Episodes
+from sepsis_rl.ope.fitted_q import (
+    UNSEEN_RULES,
+    CountModel,
+    fitted_q_evaluation,
+    fitted_values,
+)
+from sepsis_rl.planning import evaluate
+
+
+def naive_fitted_q(transitions, split, times, table, gamma, unseen):
+    """Counts with loops, and one dense system for the values of all states."""
+    n_states, n_actions = table.shape
+    visits = np.zeros((n_states, n_actions))
+    rewards = np.zeros((n_states, n_actions))
+    arrivals = np.zeros((n_states, n_actions, n_states))
+    start = np.zeros(n_states)
+    mean_return = 0.0
+    for rows, time in zip(split, times, strict=True):
+        start[transitions.observation[rows[0]]] += time / sum(times)
+        for step, row in enumerate(rows):
+            s, a = transitions.observation[row], transitions.action[row]
+            visits[s, a] += time
+            rewards[s, a] += time * float(transitions.reward[row])
+            mean_return += time / sum(times) * gamma**step * float(transitions.reward[row])
+            if not transitions.terminated[row]:
+                arrivals[s, a, transitions.next_observation[row]] += time
+    # q(s, a) = constant(s, a) + factor(s, a) @ v
+    constant = np.zeros((n_states, n_actions))
+    factor = np.zeros((n_states, n_actions, n_states))
+    moves_on = np.zeros((n_states, n_states))
+    for s in range(n_states):
+        for a in range(n_actions):
+            if visits[s, a] > 0:
+                constant[s, a] = rewards[s, a] / visits[s, a]
+                factor[s, a] = gamma * arrivals[s, a] / visits[s, a]
+            elif unseen == "pooled" and visits[s].sum() > 0:
+                constant[s, a] = rewards[s].sum() / visits[s].sum()
+                factor[s, a] = gamma * arrivals[s].sum(axis=0) / visits[s].sum()
+            elif unseen == "pooled":
+                constant[s, a] = mean_return
+            moves_on[s] += table[s, a] * factor[s, a]
+    v = np.linalg.solve(np.eye(n_states) - moves_on, (table * constant).sum(axis=1))
+    q = constant + factor @ v
+    by_state = np.linalg.solve(np.eye(n_states) - moves_on.T, start)
+    share = (by_state[:, None] * table * (visits == 0)).sum() / by_state.sum()
+    return start @ v, v, q, share
+
+
+@pytest.mark.parametrize("unseen", UNSEEN_RULES)
+@pytest.mark.parametrize("gamma", [1.0, 0.9])
+@pytest.mark.parametrize("options", [{}, {"truncate": True}, {"n_episodes": 6}, {"n_episodes": 1}])
+def test_agrees_with_a_dense_solve(
+    make_random_records, split_rows, random_tables, unseen, gamma, options
+) -> None:
+    transitions = make_random_records(11, **options)
+    episodes = Episodes(transitions, 6, 4, gamma=gamma)  # states 4 and 5, action 3: never seen
+    model = CountModel(episodes)
+    rng = np.random.default_rng(0)
+    # Each episode once, then samples of them, some of which leave whole states out.
+    counts = np.ones((1, len(episodes)))
+    for share in (1.0, 0.1):
+        drawn = rng.integers(max(1, int(share * len(episodes))), size=(2, len(episodes)))
+        counts = np.concatenate(
+            [counts, [np.bincount(row, minlength=len(episodes)) for row in drawn]]
+        )
+    split = split_rows(transitions)
+    split = [split[number] for number in np.argsort([-len(rows) for rows in split], kind="stable")]
+    for table in random_tables(12, 2, 6, 4):
+        fitted = fitted_q_evaluation(table, model, counts, unseen)
+        expected = [naive_fitted_q(transitions, split, row, table, gamma, unseen) for row in counts]
+        value, v, q, share = (np.array(part) for part in zip(*expected, strict=True))
+        np.testing.assert_allclose(fitted.value, value, atol=1e-10)
+        np.testing.assert_allclose(fitted.v, v, atol=1e-10)
+        np.testing.assert_allclose(fitted.q, q, atol=1e-10)
+        np.testing.assert_allclose(fitted.unseen_share, share, atol=1e-10)
+        assert (fitted.unseen_share > 0).all()
+        np.testing.assert_allclose((table * fitted.q).sum(axis=2), fitted.v, atol=1e-10)
+        np.testing.assert_allclose(fitted_values(table, model, counts, unseen), value, atol=1e-6)
+
+
+def test_both_rules_by_hand(make_records) -> None:
+    # State 0: action 0 ends with 1, action 1 leads to state 1, which action 0 leaves with 3.
+    transitions = make_records([[(0, 0, 1.0, 3)], [(0, 1, 0.0, 1), (1, 0, 3.0, 3)]])
+    model = CountModel(Episodes(transitions, 4, 3))
+    table = np.array([[0.25, 0.25, 0.5], [0.5, 0.5, 0], [1, 0, 0], [1, 0, 0]])
+    once = np.ones((1, 2))
+
+    zero = fitted_q_evaluation(table, model, once, "zero")
+    np.testing.assert_allclose(zero.q[0, :2], [[1, 1.5, 0], [3, 0, 0]], atol=1e-12)
+    np.testing.assert_allclose(zero.v, [[0.625, 1.5, 0, 0]], atol=1e-12)
+    # One visit of state 0, a quarter of state 1; half of either is spent on unseen actions.
+    np.testing.assert_allclose(zero.unseen_share, [0.5], atol=1e-12)
+
+    pooled = fitted_q_evaluation(table, model, once)
+    # In state 1 the pooled row is worth 3; in state 0 half of 1 and half of 3; elsewhere the mean
+    # of the returns 1 and 3.
+    np.testing.assert_allclose(pooled.q[0, :2], [[1, 3, 2], [3, 3, 3]], atol=1e-12)
+    np.testing.assert_allclose(pooled.v, [[2, 3, 2, 2]], atol=1e-12)
+    np.testing.assert_allclose(pooled.value, [2], atol=1e-12)
+    # State 1 is visited with 1/4 + 1/2 * 1/2.
+    np.testing.assert_allclose(pooled.unseen_share, [(0.5 + 0.25) / 1.5], atol=1e-12)
+
+
+@pytest.mark.parametrize("unseen", UNSEEN_RULES)
+@pytest.mark.parametrize("gamma", [1.0, 0.9])
+def test_a_left_out_episode_is_as_if_it_had_never_been(
+    make_random_records, random_tables, unseen, gamma
+) -> None:
+    transitions = make_random_records(13, truncate=True)
+    lengths = np.bincount(transitions.episode)
+    order = np.argsort(-lengths, kind="stable")
+    keep = np.random.default_rng(0).random(40) < 0.2
+    kept = Episodes(transitions.select_episodes(keep), 4, 3, gamma=gamma)
+    for table in random_tables(14):
+        model = CountModel(Episodes(transitions, 4, 3, gamma=gamma))
+        weighed = fitted_q_evaluation(table, model, keep[order][None].astype(float), unseen)
+        alone = fitted_q_evaluation(table, CountModel(kept), np.ones((1, len(kept))), unseen)
+        for name in ("value", "v", "q", "unseen_share"):
+            np.testing.assert_allclose(getattr(weighed, name), getattr(alone, name), atol=1e-11)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 0.9])
+def test_plenty_of_data_gives_the_exact_value(
+    chain_mdp, chain_behavior, random_tables, gamma
+) -> None:
+    data = collect(chain_mdp, chain_behavior, episodes=50_000, seed=0)
+    episodes = Episodes(data, 5, 2, gamma=gamma)
+    model = CountModel(episodes)
+    for table in random_tables(15, 3, 5, 2):
+        fitted = fitted_q_evaluation(table, model, np.ones((1, len(episodes))))
+        truth = evaluate(chain_mdp, table, gamma=gamma).value
+        assert fitted.value[0] == pytest.approx(truth, abs=0.01)
+        assert fitted.unseen_share[0] == 0
+        # Treating in state 0 is worth 1/2; waiting and treating in state 1, 3/4 and 1/4.
+        np.testing.assert_allclose(fitted.q[0, 0, 1], 0.5, atol=0.015)
+        np.testing.assert_allclose(fitted.q[0, 1], [0.75, 0.25], atol=0.015)
+
+
+@pytest.mark.parametrize("unseen", UNSEEN_RULES)
+def test_the_estimated_behavior_is_worth_the_mean_return(make_random_records, unseen) -> None:
+    def gap(gamma: float, truncate: bool) -> float:
+        episodes = Episodes(make_random_records(16, truncate=truncate), 4, 3, gamma=gamma)
+        fitted = fitted_q_evaluation(
+            episodes.behavior.probabilities,
+            CountModel(episodes),
+            np.ones((1, len(episodes))),
+            unseen,
+        )
+        assert fitted.unseen_share[0] == 0
+        return abs(fitted.value[0] - episodes.returns.mean())
+
+    # Visits in the counted world are then the recorded ones: every arrival is a later departure.
+    assert gap(1.0, False) < 1e-12
+    # A discount also asks when, which a world without memory answers otherwise than the records;
+    # and where a record breaks off the counted world goes on.
+    assert gap(0.9, False) > 1e-3
+    assert gap(1.0, True) > 1e-3
+
+
+def test_an_unknown_rule(make_random_records, random_tables) -> None:
+    episodes = Episodes(make_random_records(0), 4, 3)
+    for solve in (fitted_q_evaluation, fitted_values):
+        with pytest.raises(InputError, match="unseen is 'mean'; accepted: pooled or zero"):
+            solve(random_tables(0)[0], CountModel(episodes), np.ones((1, 40)), "mean")
+
+
+@pytest.mark.parametrize("reward", [0.0, 1.0])
+@pytest.mark.parametrize("ways", [1, 2, 3])
+def test_a_loop_that_is_never_left(make_records, reward, ways) -> None:
+    # Two states that lead to each other; the shares of several actions sum to 1 but for rounding.
+    loop = [(s, a, reward, 1 - s) for _ in range(2) for a in range(ways) for s in (0, 1)]
+    loop += [(0, 0, reward, 1)]
+    transitions = make_records([loop, [(2, 0, 1.0, 3)]], truncated=[0])
+    model = CountModel(Episodes(transitions, 4, 3))
+    once = np.ones((1, 2))
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        table = np.zeros((4, 3))
+        table[:, :ways] = rng.dirichlet(np.ones(ways), size=4)
+        table[2] = [1, 0, 0]
+        for unseen in UNSEEN_RULES:
+            with pytest.raises(InputError, match="may never end"):
+                fitted_q_evaluation(table, model, once, unseen)
+            if reward:
+                with pytest.raises(InputError, match="may never end"):
+                    fitted_values(table, model, once, unseen)
+            else:  # forever nothing
+                values = fitted_values(table, model, once, unseen)
+                np.testing.assert_allclose(values, [0.5], atol=1e-9)
+    # A discount ends everything.
+    discounted = CountModel(Episodes(transitions, 4, 3, gamma=0.5))
+    table = np.full((4, 3), 1 / 3)
+    fitted = fitted_q_evaluation(table, discounted, once)
+    assert fitted.value[0] == pytest.approx(reward + 0.5)
+
+
+def test_a_loop_that_the_policy_stays_in_or_leaves(make_records) -> None:
+    # In state 0, action 0 stays and action 1 ends it.
+    transitions = make_records([[(0, 0, 0.0, 0), (0, 1, 1.0, 3)]])
+    model = CountModel(Episodes(transitions, 4, 2))
+    stay = np.array([[1.0, 0.0]] * 4)
+    with pytest.raises(InputError, match="may never end"):
+        fitted_q_evaluation(stay, model, np.ones((1, 1)))
+    leaves = 0.999 * stay + 0.001 * stay[:, ::-1]
+    fitted = fitted_q_evaluation(leaves, model, np.ones((1, 1)))
+    assert fitted.value[0] == pytest.approx(1, abs=1e-9)

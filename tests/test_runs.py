@@ -1,0 +1,137 @@
+"""The policies that finished runs have left."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from sepsis_rl.checkpoints import load_algorithm, read_checkpoint
+from sepsis_rl.errors import InputError
+from sepsis_rl.runs import candidates, read_run
+
+
+def test_the_module_of_a_checkpoint(runs):
+    """The same scores as its weights give, for each algorithm, without the config."""
+    for config in ("cql", "dqn", "bc", "sweep"):
+        path = runs / config / "version_0" / "checkpoints" / "last.ckpt"
+        module = load_algorithm(path)
+        held = read_checkpoint(path)
+        assert type(module).__name__ == held["sepsis_rl"]["algorithm"]
+        assert list(module.members.names) == held["sepsis_rl"]["names"]
+        for name, weight in module.state_dict().items():
+            assert torch.equal(weight, held["state_dict"][name])
+        assert not any(parameter.requires_grad for parameter in module.parameters())
+
+
+def test_a_checkpoint_of_another_algorithm(runs):
+    path = runs / "cql" / "version_0" / "checkpoints" / "last.ckpt"
+    held = read_checkpoint(path)
+    held["sepsis_rl"]["algorithm"] = "SAC"
+    torch.save(held, path)
+    with pytest.raises(InputError, match="holds SAC; accepted: BC, CQL, DQN"):
+        load_algorithm(path)
+
+
+@pytest.mark.parametrize("broken", ["missing weight", "other width", "unknown setting"])
+def test_a_checkpoint_whose_weights_do_not_fit(runs, broken):
+    path = runs / "cql" / "version_0" / "checkpoints" / "last.ckpt"
+    held = read_checkpoint(path)
+    match broken:
+        case "missing weight":
+            del held["state_dict"]["q_network.embedding"]
+        case "other width":
+            held["state_dict"]["q_network.weights.0"] = torch.zeros(1, 3, 4)
+        case "unknown setting":
+            held["hyper_parameters"]["beta"] = 1.0
+    torch.save(held, path)
+    with pytest.raises(InputError, match="its weights do not fit its settings"):
+        load_algorithm(path)
+
+
+def test_every_member_of_every_step(runs):
+    found = candidates(
+        [read_run(runs / "sweep" / "version_0"), read_run(runs / "bc" / "version_0")]
+    )
+    steps = [4, 8, 10]
+    members = ["alpha=0.1,seed=42", "alpha=0.1,seed=7", "alpha=1,seed=42", "alpha=1,seed=7"]
+    assert [(c.label, c.step, c.member, c.member_name) for c in found] == [
+        *(("sweep", step, i, member) for step in steps for i, member in enumerate(members)),
+        *(("bc", step, 0, "") for step in steps),
+    ]
+    assert found[0].name == found[0].policy.name == "sweep step 4 alpha=0.1,seed=42"
+    assert found[-1].name == "bc step 10"
+    for candidate in found:
+        assert candidate.checkpoint.parent.parent == candidate.run
+        module = load_algorithm(candidate.checkpoint)
+        np.testing.assert_array_equal(
+            candidate.policy.probabilities, module.policy(candidate.member).probabilities
+        )
+    assert len({candidate.policy.probabilities.tobytes() for candidate in found}) > 10
+
+
+def test_a_mask_of_rare_actions_is_kept(lightning, tmp_path):
+    assert lightning("fit", "cql", "--model.min_action_count=3").code == 0
+    run = read_run(tmp_path / "runs" / "cql" / "version_0")
+    often = run.data.pair_counts >= 3
+    choice = often.any(axis=1)
+    for candidate in candidates([run]):
+        assert often[np.flatnonzero(choice), candidate.policy.actions[choice]].all()
+
+
+def test_labels_are_as_short_as_the_runs_allow(runs):
+    shutil.copytree(runs / "cql" / "version_0", runs / "cql" / "version_1")
+    shutil.copytree(runs / "cql", runs / "other" / "cql")
+
+    def labels(*folders):
+        found = candidates([read_run(runs / folder) for folder in folders])
+        return list(dict.fromkeys(candidate.label for candidate in found))
+
+    assert labels("cql/version_0") == [""]
+    assert labels("cql/version_0", "dqn/version_0") == ["cql", "dqn"]
+    assert labels("cql/version_0", "cql/version_1") == ["cql/version_0", "cql/version_1"]
+    full = [str((runs / folder / "cql" / "version_0").resolve()) for folder in ("", "other")]
+    assert labels("cql/version_0", "other/cql/version_0") == full
+
+
+def test_last_counts_where_it_stands_alone(runs):
+    folder = runs / "cql" / "version_0" / "checkpoints"
+    (folder / "step=10.ckpt").unlink()
+    found = candidates([read_run(folder.parent)])
+    assert [(c.step, c.checkpoint.name) for c in found] == [
+        (4, "step=4.ckpt"),
+        (8, "step=8.ckpt"),
+        (10, "last.ckpt"),
+    ]
+
+
+def test_what_is_no_run(runs, tmp_path):
+    for folder in (tmp_path / "nowhere", runs, runs / "cql"):
+        with pytest.raises(InputError, match=r"is no run: accepted is a folder with config\.yaml"):
+            read_run(folder)
+    run = runs / "cql" / "version_0"
+    for path in (run / "checkpoints").iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match="holds no checkpoint"):
+        candidates([read_run(run)])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "data: 3", "data: {episode: 5}", "data: {seed: -1}", "{", "data: ${nowhere}"]
+)
+def test_a_config_that_names_no_data(runs, text):
+    run = runs / "cql" / "version_0"
+    (run / "config.yaml").write_text(text)
+    with pytest.raises(InputError):
+        read_run(run)
+
+
+def test_a_checkpoint_of_other_data(runs):
+    """A config that was changed after the training would judge by episodes that trained."""
+    run = runs / "cql" / "version_0"
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(
+        config.replace("  seed: 42\n  held_out", "  seed: 43\n  held_out")
+    )
+    with pytest.raises(InputError, match="was trained on other data"):
+        candidates([read_run(run)])
