@@ -58,12 +58,12 @@ def cross_fit(
     if folds < 2:
         return CrossFit(start_value, td_error)
     fold = np.arange(n) % folds  # of episodes by length, so that folds are alike
-    others = (fold != np.arange(folds)[:, None]).astype(np.float64)
+    others = model.sample((fold != np.arange(folds)[:, None]).astype(np.float64))
     fold_of_row = fold[episodes.episode]
     state, action = episodes.observation, episodes.action
     goes_on = episodes.gamma * ~episodes.terminated
     for policy, table in enumerate(tables):
-        fitted = fitted_q_evaluation(table, model, others, unseen)
+        fitted = fitted_q_evaluation(table, others, unseen)
         start_value[policy] = fitted.v[fold, episodes.starts]
         td_error[policy] += goes_on * fitted.v[fold_of_row, episodes.next_observation]
         td_error[policy] -= fitted.q[fold_of_row, state, action]

@@ -45,8 +45,8 @@ class Episodes:
         starts: int64 (episodes,), first observation of each episode.
 
     Raises:
-        InputError: No rows, gamma out of range, or a given behavior policy of another shape or
-            under which a recorded decision is impossible.
+        InputError: No rows, a state, action or gamma out of range, or a given behavior policy of
+            another shape or under which a recorded decision is impossible.
     """
 
     def __init__(
@@ -62,6 +62,17 @@ class Episodes:
             raise InputError("there are no episodes to judge a policy on; accepted: at least one")
         if not 0.0 < gamma <= 1.0:
             raise InputError(f"gamma is {gamma}; accepted: above 0, at most 1")
+        for name, limit in (
+            ("observation", n_states),
+            ("next_observation", n_states),
+            ("action", n_actions),
+        ):
+            column = getattr(transitions, name)
+            if column.min() < 0 or column.max() >= limit:
+                raise InputError(
+                    f"{name} lies between {column.min()} and {column.max()}; accepted: 0 to "
+                    f"{limit - 1}"
+                )
         self.transitions = transitions
         self.n_states, self.n_actions, self.gamma = n_states, n_actions, gamma
         is_first = np.append(True, transitions.episode[1:] != transitions.episode[:-1])

@@ -100,7 +100,10 @@ class OffPolicyScores:
             interval = self.interval(name)
             metrics[name] = interval.estimate
             if not interval.low.isnan().all():
-                metrics[f"{name}_low"], metrics[f"{name}_high"] = interval.low, interval.high
+                metrics[f"{name}_low"], metrics[f"{name}_high"] = (
+                    interval.low,
+                    interval.high,
+                )
         metrics["ess"] = torch.from_numpy(self.effective_sample_size)
         metrics["largest_weight"] = torch.from_numpy(self.largest_share)
         metrics["unseen_rate"] = torch.from_numpy(self.unseen_rate)
@@ -123,7 +126,9 @@ def evaluate_off_policy(
 
     Intervals are percentiles of a bootstrap over episodes. The importance weights are those of the
     whole sample, the fitted Q of `fqe` is fitted anew to each resample; the cross-fitted Q of `dr`
-    and `wdr` is not.
+    and `wdr` is not. `fqe_zero` has no interval: it is the other end of what the rule for unseen
+    pairs can do, and each resample has more of them than the sample, so that percentiles would lie
+    below the estimate.
 
     Args:
         policies: What to judge; none was trained on these episodes.
@@ -134,7 +139,7 @@ def evaluate_off_policy(
             distance from the behavior's.
         clip: Largest cumulative importance ratio; None for no limit.
         resamples: Number of bootstrap resamples; 0 for no intervals.
-        refit: False spares the intervals of `fqe`, which take most of the time.
+        refit: False spares the interval of `fqe`, which takes most of the time.
         seed: Of the resamples.
         advance: Told of resamples done; a policy has `resamples` of them.
 
@@ -166,6 +171,7 @@ def evaluate_off_policy(
     weights = importance_weights(tables, episodes, clip)
     model = CountModel(episodes)
     ones = np.ones((1, len(episodes)))
+    whole = model.sample(ones)
 
     linear: dict[Estimator, Callable[[FloatArray], FloatArray]] = {
         "is": lambda counts: importance_sampling(weights, episodes, counts),
@@ -187,7 +193,7 @@ def evaluate_off_policy(
         if name in linear:
             estimates[name] = linear[name](ones)[0]
         else:
-            results = [fitted_q_evaluation(table, model, ones, fitted[name]) for table in tables]
+            results = [fitted_q_evaluation(table, whole, fitted[name]) for table in tables]
             estimates[name] = np.concatenate([result.value for result in results])
             if name == "fqe" or "fqe" not in estimators:  # with `fqe_zero` alone, by its visits
                 unseen_rate = np.concatenate([result.unseen_share for result in results])
@@ -202,10 +208,10 @@ def evaluate_off_policy(
         for name in estimators:
             if name in linear:
                 replicates[name][block] = linear[name](counts)
+        refitted = model.sample(counts) if refit and "fqe" in estimators else None
         for column, table in enumerate(tables):
-            for name in set(estimators) & set(fitted) if refit else ():
-                values = fitted_values(table, model, counts, fitted[name])
-                replicates[name][block, column] = values
+            if refitted is not None:
+                replicates["fqe"][block, column] = fitted_values(table, refitted)
             advance(len(counts))
     return OffPolicyScores(
         policies=soft,

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from sepsis_rl.errors import InputError
-from sepsis_rl.mdp import BoolArray, FloatArray
+from sepsis_rl.mdp import BoolArray, FloatArray, IntArray
 from sepsis_rl.ope.episodes import Episodes
 from sepsis_rl.planning import solve_chain
 
@@ -24,7 +24,7 @@ _MOST_VISITS: Final = 1e9
 
 
 class CountModel:
-    """What follows each state and action in recorded episodes, counted once for all policies.
+    """What follows each state and action in recorded episodes, counted once for all samples.
 
     Args:
         episodes: The records.
@@ -33,34 +33,76 @@ class CountModel:
     def __init__(self, episodes: Episodes) -> None:
         self.episodes = episodes
         n_states, n_actions = episodes.n_states, episodes.n_actions
-        pair = episodes.observation * n_actions + episodes.action
-        goes_on = ~episodes.terminated
-        triple = pair * n_states + episodes.next_observation
-        triples, column = np.unique(triple[goes_on], return_inverse=True)
-        #: Pair and next state of each distinct transition that does not end its episode.
-        self.pair, self.arrival = np.divmod(triples, n_states)
-        by_state = np.bincount(self.pair // n_actions, minlength=n_states)
-        self.row_ends = np.cumsum(by_state)
-        # (episodes, ...): how often an episode has a pair, a transition, the rewards it collects.
-        self.pairs = self._by_episode(pair, n_states * n_actions)
-        self.rewards = self._by_episode(pair, n_states * n_actions, episodes.reward)
-        where = np.flatnonzero(goes_on)
-        self.triples = sp.csr_array(
-            (np.ones(len(where)), (episodes.episode[where], column)),
-            shape=(len(episodes), len(triples)),
-        )
-        self.starts = sp.csr_array(
-            (np.ones(len(episodes)), (np.arange(len(episodes)), episodes.starts)),
-            shape=(len(episodes), n_states),
-        )
+        state, action = episodes.observation, episodes.action
+        goes_on = np.flatnonzero(~episodes.terminated)
+        # Each distinct transition that does not end its episode; those of one move, from a state
+        # to the next one whatever the action, stand together.
+        move = state * n_states + episodes.next_observation
+        triples, column = np.unique((move * n_actions + action)[goes_on], return_inverse=True)
+        moves, self.first_of_move = np.unique(triples // n_actions, return_index=True)
+        source, self.arrival = np.divmod(triples // n_actions, n_states)
+        self.pair = source * n_actions + triples % n_actions
+        source, target = np.divmod(moves, n_states)
+        self.target = target.astype(np.int32)
+        self.row_ends = np.cumsum(np.bincount(source, minlength=n_states))
 
-    def _by_episode(
-        self, column: np.ndarray, n_columns: int, values: FloatArray | None = None
-    ) -> sp.csr_array:
-        episodes = self.episodes
-        values = np.ones(len(column)) if values is None else values
-        shape = (len(episodes), n_columns)
-        return sp.csr_array((values, (episodes.episode, column)), shape=shape)
+        # (episodes, ...): how often an episode has a pair, a transition, the rewards it collects.
+        pair, n_pairs = state * n_actions + action, n_states * n_actions
+        self.pairs = _by_episode(episodes, episodes.episode, pair, n_pairs)
+        self.rewards = _by_episode(episodes, episodes.episode, pair, n_pairs, episodes.reward)
+        self.triples = _by_episode(episodes, episodes.episode[goes_on], column, len(triples))
+        self.starts = _by_episode(episodes, np.arange(len(episodes)), episodes.starts, n_states)
+
+    def sample(self, counts: FloatArray) -> CountedSamples:
+        """The counts of samples of the episodes.
+
+        Args:
+            counts: How often each episode counts, (samples, episodes); one may be left out.
+        """
+        return CountedSamples(self, counts)
+
+
+class CountedSamples:
+    """Counts of several samples of the episodes, shared by the policies that are judged on them.
+
+    Args:
+        model: The episodes, counted.
+        counts: How often each episode counts, (samples, episodes).
+    """
+
+    def __init__(self, model: CountModel, counts: FloatArray) -> None:
+        self.model = model
+        episodes = model.episodes
+        shape = (len(counts), episodes.n_states, episodes.n_actions)
+        self.pair_counts = (counts @ model.pairs).reshape(shape)
+        self.state_counts = self.pair_counts.sum(axis=2)
+        self.reward_sums = (counts @ model.rewards).reshape(shape)
+        self.triple_counts = counts @ model.triples
+        self.seen: BoolArray = self.pair_counts > 0
+        self.visited: BoolArray = self.state_counts > 0
+        # What one recorded row weighs in the mean of its pair, and in that of its state.
+        self.of_pair = np.divide(1.0, self.pair_counts, out=np.zeros(shape), where=self.seen)
+        self.of_state = np.divide(
+            1.0, self.state_counts, out=np.zeros(shape[:2]), where=self.visited
+        )
+        n = counts.sum(axis=1, keepdims=True)
+        self.start = (counts @ model.starts) / n
+        self.mean_return = counts @ episodes.returns / n[:, 0]
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.state_counts)
+
+
+def _by_episode(
+    episodes: Episodes,
+    row: IntArray,
+    column: IntArray,
+    n_columns: int,
+    values: FloatArray | None = None,
+) -> sp.csr_array:
+    values = np.ones(len(column)) if values is None else values
+    return sp.csr_array((values, (row, column)), shape=(len(episodes), n_columns))
 
 
 @dataclass(frozen=True)
@@ -72,7 +114,7 @@ class FittedQ:
         v: float64 (samples, n_states).
         q: float64 (samples, n_states, n_actions), whose mean under the policy is `v`.
         unseen_share: float64 (samples,), share of the policy's decisions, by its own visits in
-            the model, that the sample never has.
+            the model, that the sample never has; NaN where visits never end.
     """
 
     value: FloatArray
@@ -82,7 +124,7 @@ class FittedQ:
 
 
 def fitted_q_evaluation(
-    table: FloatArray, model: CountModel, counts: FloatArray, unseen: Unseen = "pooled"
+    table: FloatArray, samples: CountedSamples, unseen: Unseen = "pooled"
 ) -> FittedQ:
     """Solves Q(s, a) = r(s, a) + gamma * sum_s' p(s'|s, a) sum_a' pi(a'|s') Q(s', a').
 
@@ -92,25 +134,24 @@ def fitted_q_evaluation(
 
     Args:
         table: The policy, (n_states, n_actions).
-        model: Counts of the episodes.
-        counts: How often each episode counts, (samples, episodes); an episode may be left out.
+        samples: Counts of samples of the episodes.
         unseen: What a pair is worth that a sample never has. It often decides the answer.
 
     Returns:
         Values and what they are made of.
 
     Raises:
-        InputError: There is no such rule, or in the counted world the policy goes on forever.
+        InputError: There is no such rule, or in the counted world the policy is paid forever.
     """
-    solved = _Solved(table, model, counts, unseen, tolerance=1e-13)
+    solved = _Solved(table, samples, unseen, tolerance=1e-13)
     return FittedQ(solved.value, solved.v, solved.q(), solved.unseen_share())
 
 
 def fitted_values(
-    table: FloatArray, model: CountModel, counts: FloatArray, unseen: Unseen = "pooled"
+    table: FloatArray, samples: CountedSamples, unseen: Unseen = "pooled"
 ) -> FloatArray:
     """The values of `fitted_q_evaluation` alone, to some 1e-6, for many samples: (samples,)."""
-    return _Solved(table, model, counts, unseen, tolerance=1e-8).value
+    return _Solved(table, samples, unseen, tolerance=1e-8).value
 
 
 class _Solved:
@@ -119,76 +160,71 @@ class _Solved:
     def __init__(
         self,
         table: FloatArray,
-        model: CountModel,
-        counts: FloatArray,
+        samples: CountedSamples,
         unseen: Unseen,
         tolerance: float,
     ) -> None:
         if unseen not in UNSEEN_RULES:
             raise InputError(f"unseen is {unseen!r}; accepted: {' or '.join(UNSEEN_RULES)}")
-        self.table, self.model, self.counts = table, model, counts
-        samples, gamma = len(counts), model.episodes.gamma
-        shape = (samples, *table.shape)
-        self.pair_counts = (counts @ model.pairs).reshape(shape)
-        self.state_counts = self.pair_counts.sum(axis=2)
-        self.seen: BoolArray = self.pair_counts > 0
-        self.visited: BoolArray = self.state_counts > 0
-        self.unseen_probability = np.where(self.seen, 0.0, table).sum(axis=2)
-        self.pooled = unseen == "pooled"
+        self.table, self.samples = table, samples
+        model, gamma = samples.model, samples.model.episodes.gamma
+        self.unseen_probability = np.where(samples.seen, 0.0, table).sum(axis=2)
         # What one recorded row of a pair weighs in the backup of its state.
-        weight = np.divide(table, self.pair_counts, out=np.zeros(shape), where=self.seen)
+        weight = table * samples.of_pair
+        self.pooled = unseen == "pooled"
+        self.nowhere = np.zeros(len(samples))
         if self.pooled:
-            weight += np.divide(
-                self.unseen_probability,
-                self.state_counts,
-                out=np.zeros(shape[:2]),
-                where=self.visited,
-            )[..., None]
-        self.reward_sums = (counts @ model.rewards).reshape(shape)
-        self.triple_counts = counts @ model.triples
-        self.nowhere = (
-            counts @ model.episodes.returns / counts.sum(axis=1)
-            if self.pooled
-            else np.zeros(samples)
-        )
+            weight += (self.unseen_probability * samples.of_state)[..., None]
+            self.nowhere = samples.mean_return
         right = np.where(
-            self.visited, (weight * self.reward_sums).sum(axis=2), self.nowhere[:, None]
+            samples.visited,
+            (weight * samples.reward_sums).sum(axis=2),
+            self.nowhere[:, None],
         )
-        rows = weight.reshape(samples, -1)[:, model.pair] * self.triple_counts
-        self.moves = self._block_diagonal(gamma * rows)
+        weighted = weight.reshape(len(samples), -1)[:, model.pair]
+        weighted *= samples.triple_counts
+        self.moves = self._block_diagonal(gamma * weighted)
         most = _MOST_VISITS * float(np.abs(right).max())
         self.v = _solve(self.moves, right, most, tolerance)
-        starts = counts @ model.starts
-        self.start = starts / starts.sum(axis=1, keepdims=True)
-        self.value: FloatArray = (self.start * self.v).sum(axis=1)
+        self.value: FloatArray = (samples.start * self.v).sum(axis=1)
 
     def _block_diagonal(self, weights: FloatArray) -> sp.csr_array:
-        samples, n_triples = weights.shape
-        n_states = len(self.table)
-        block = np.arange(samples)[:, None]
-        ends = (self.model.row_ends + block * n_triples).ravel()
-        arrivals = (self.model.arrival + block * n_states).ravel()
-        size = samples * n_states
-        return sp.csr_array((weights.ravel(), arrivals, np.append(0, ends)), shape=(size, size))
+        """Transitions of each sample, (samples, transitions), as one matrix over all states."""
+        model, samples, n_states = self.samples.model, len(weights), len(self.table)
+        if weights.shape[1]:  # nothing to add up where every episode is a single step
+            weights = np.add.reduceat(weights, model.first_of_move, axis=1)
+        block = np.arange(samples, dtype=np.int32)[:, None]
+        targets = (model.target + block * n_states).ravel()
+        # Indices of 32 bits: the products of the solver wait for memory.
+        ends = (model.row_ends + block * weights.shape[1]).ravel().astype(np.int32)
+        shape = (samples * n_states, samples * n_states)
+        return sp.csr_array((weights.ravel(), targets, np.append(np.int32(0), ends)), shape=shape)
 
     def q(self) -> FloatArray:
         """The value of every pair, (samples, n_states, n_actions)."""
-        model, samples = self.model, len(self.counts)
-        after = self.triple_counts * self.v[:, model.arrival]
-        pair = (model.pair + np.arange(samples)[:, None] * self.table.size).ravel()
-        continued = np.bincount(pair, after.ravel(), minlength=self.pair_counts.size)
-        backed_up = self.reward_sums + model.episodes.gamma * continued.reshape(self.seen.shape)
-        elsewhere = np.broadcast_to(self.nowhere[:, None], self.visited.shape).copy()
+        samples, model = self.samples, self.samples.model
+        after = samples.triple_counts * self.v[:, model.arrival]
+        pair = (model.pair + np.arange(len(samples))[:, None] * self.table.size).ravel()
+        continued = np.bincount(pair, after.ravel(), minlength=samples.seen.size)
+        backed_up = samples.reward_sums + model.episodes.gamma * continued.reshape(
+            samples.seen.shape
+        )
+        elsewhere = np.broadcast_to(self.nowhere[:, None], samples.visited.shape)
         if self.pooled:
-            np.divide(backed_up.sum(axis=2), self.state_counts, out=elsewhere, where=self.visited)
-        unknown = np.broadcast_to(elsewhere[..., None], self.seen.shape).copy()
-        q: FloatArray = np.divide(backed_up, self.pair_counts, out=unknown, where=self.seen)
+            pooled = backed_up.sum(axis=2) * samples.of_state
+            elsewhere = np.where(samples.visited, pooled, elsewhere)
+        q: FloatArray = np.where(samples.seen, backed_up * samples.of_pair, elsewhere[..., None])
         return q
 
     def unseen_share(self) -> FloatArray:
-        """Visits to unseen pairs over all visits, (samples,)."""
-        visits = _solve(self.moves.T.tocsr(), self.start, _MOST_VISITS, tolerance=1e-13)
-        share: FloatArray = (visits * self.unseen_probability).sum(axis=1) / visits.sum(axis=1)
+        """Visits to unseen pairs over all visits, (samples,); NaN where they have no end."""
+        right = self.samples.start
+        try:
+            visits = _solve(self.moves.T.tocsr(), right, _MOST_VISITS, tolerance=1e-13)
+        except InputError:  # a loop that pays nothing has a value, but no number of visits
+            return np.full(len(self.samples), np.nan)
+        unseen = (visits * self.unseen_probability).sum(axis=1)
+        share: FloatArray = unseen / visits.sum(axis=1)
         return share
 
 

@@ -37,7 +37,7 @@ def models_by_fold(transitions, split, table, gamma, folds, unseen):
             transitions.select_episodes(np.sort(ids[fold != left_out])), *table.shape, gamma=gamma
         )
         once = np.ones((1, len(others)))
-        models[left_out] = fitted_q_evaluation(table, CountModel(others), once, unseen).q[0]
+        models[left_out] = fitted_q_evaluation(table, CountModel(others).sample(once), unseen).q[0]
     return [models[left_out] for left_out in fold.tolist()]
 
 
@@ -255,7 +255,7 @@ def test_the_estimated_behavior_without_cross_fitting_is_worth_the_mean_return(
     tables = episodes.behavior.probabilities[None]
     model = CountModel(episodes)
     once = every_episode(episodes)
-    fitted = fitted_q_evaluation(tables[0], model, once)
+    fitted = fitted_q_evaluation(tables[0], model.sample(once))
     td_error = (
         episodes.reward
         + np.where(episodes.terminated, 0, fitted.v[0, episodes.next_observation])

@@ -145,3 +145,18 @@ def test_a_resample_is_a_function_of_seed_and_number(make_random_records, monkey
     monkeypatch.setattr("sepsis_rl.ope.episodes._ELEMENTS_PER_BLOCK", 1)
     assert [len(block) for block in episodes.resamples(3)] == [1, 1, 1]
     assert list(episodes.resamples(0)) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ((4, 0, 0.0, 3), "observation lies between 0 and 4; accepted: 0 to 3"),
+        ((0, 2, 0.0, 3), "action lies between 1 and 2; accepted: 0 to 1"),
+        ((0, 0, 0.0, 9), "next_observation lies between 3 and 9; accepted: 0 to 3"),
+    ],
+)
+def test_indices_out_of_range(make_records, row, said) -> None:
+    """They would be taken for others, silently."""
+    transitions = make_records([[row], [(0, 1, 1.0, 3)]], truncated=[0])
+    with pytest.raises(InputError, match=f"^{said}"):
+        Episodes(transitions, 4, 2)

@@ -74,7 +74,7 @@ def test_agrees_with_a_dense_solve(
     split = split_rows(transitions)
     split = [split[number] for number in np.argsort([-len(rows) for rows in split], kind="stable")]
     for table in random_tables(12, 2, 6, 4):
-        fitted = fitted_q_evaluation(table, model, counts, unseen)
+        fitted = fitted_q_evaluation(table, model.sample(counts), unseen)
         expected = [naive_fitted_q(transitions, split, row, table, gamma, unseen) for row in counts]
         value, v, q, share = (np.array(part) for part in zip(*expected, strict=True))
         np.testing.assert_allclose(fitted.value, value, atol=1e-10)
@@ -83,7 +83,9 @@ def test_agrees_with_a_dense_solve(
         np.testing.assert_allclose(fitted.unseen_share, share, atol=1e-10)
         assert (fitted.unseen_share > 0).all()
         np.testing.assert_allclose((table * fitted.q).sum(axis=2), fitted.v, atol=1e-10)
-        np.testing.assert_allclose(fitted_values(table, model, counts, unseen), value, atol=1e-6)
+        np.testing.assert_allclose(
+            fitted_values(table, model.sample(counts), unseen), value, atol=1e-6
+        )
 
 
 def test_both_rules_by_hand(make_records) -> None:
@@ -93,13 +95,13 @@ def test_both_rules_by_hand(make_records) -> None:
     table = np.array([[0.25, 0.25, 0.5], [0.5, 0.5, 0], [1, 0, 0], [1, 0, 0]])
     once = np.ones((1, 2))
 
-    zero = fitted_q_evaluation(table, model, once, "zero")
+    zero = fitted_q_evaluation(table, model.sample(once), "zero")
     np.testing.assert_allclose(zero.q[0, :2], [[1, 1.5, 0], [3, 0, 0]], atol=1e-12)
     np.testing.assert_allclose(zero.v, [[0.625, 1.5, 0, 0]], atol=1e-12)
     # One visit of state 0, a quarter of state 1; half of either is spent on unseen actions.
     np.testing.assert_allclose(zero.unseen_share, [0.5], atol=1e-12)
 
-    pooled = fitted_q_evaluation(table, model, once)
+    pooled = fitted_q_evaluation(table, model.sample(once))
     # In state 1 the pooled row is worth 3; in state 0 half of 1 and half of 3; elsewhere the mean
     # of the returns 1 and 3.
     np.testing.assert_allclose(pooled.q[0, :2], [[1, 3, 2], [3, 3, 3]], atol=1e-12)
@@ -121,8 +123,8 @@ def test_a_left_out_episode_is_as_if_it_had_never_been(
     kept = Episodes(transitions.select_episodes(keep), 4, 3, gamma=gamma)
     for table in random_tables(14):
         model = CountModel(Episodes(transitions, 4, 3, gamma=gamma))
-        weighed = fitted_q_evaluation(table, model, keep[order][None].astype(float), unseen)
-        alone = fitted_q_evaluation(table, CountModel(kept), np.ones((1, len(kept))), unseen)
+        weighed = fitted_q_evaluation(table, model.sample(keep[order][None].astype(float)), unseen)
+        alone = fitted_q_evaluation(table, CountModel(kept).sample(np.ones((1, len(kept)))), unseen)
         for name in ("value", "v", "q", "unseen_share"):
             np.testing.assert_allclose(getattr(weighed, name), getattr(alone, name), atol=1e-11)
 
@@ -135,7 +137,7 @@ def test_plenty_of_data_gives_the_exact_value(
     episodes = Episodes(data, 5, 2, gamma=gamma)
     model = CountModel(episodes)
     for table in random_tables(15, 3, 5, 2):
-        fitted = fitted_q_evaluation(table, model, np.ones((1, len(episodes))))
+        fitted = fitted_q_evaluation(table, model.sample(np.ones((1, len(episodes)))))
         truth = evaluate(chain_mdp, table, gamma=gamma).value
         assert fitted.value[0] == pytest.approx(truth, abs=0.01)
         assert fitted.unseen_share[0] == 0
@@ -150,8 +152,7 @@ def test_the_estimated_behavior_is_worth_the_mean_return(make_random_records, un
         episodes = Episodes(make_random_records(16, truncate=truncate), 4, 3, gamma=gamma)
         fitted = fitted_q_evaluation(
             episodes.behavior.probabilities,
-            CountModel(episodes),
-            np.ones((1, len(episodes))),
+            CountModel(episodes).sample(np.ones((1, len(episodes)))),
             unseen,
         )
         assert fitted.unseen_share[0] == 0
@@ -169,7 +170,7 @@ def test_an_unknown_rule(make_random_records, random_tables) -> None:
     episodes = Episodes(make_random_records(0), 4, 3)
     for solve in (fitted_q_evaluation, fitted_values):
         with pytest.raises(InputError, match="unseen is 'mean'; accepted: pooled or zero"):
-            solve(random_tables(0)[0], CountModel(episodes), np.ones((1, 40)), "mean")
+            solve(random_tables(0)[0], CountModel(episodes).sample(np.ones((1, 40))), "mean")
 
 
 @pytest.mark.parametrize("reward", [0.0, 1.0])
@@ -187,18 +188,19 @@ def test_a_loop_that_is_never_left(make_records, reward, ways) -> None:
         table[:, :ways] = rng.dirichlet(np.ones(ways), size=4)
         table[2] = [1, 0, 0]
         for unseen in UNSEEN_RULES:
-            with pytest.raises(InputError, match="may never end"):
-                fitted_q_evaluation(table, model, once, unseen)
             if reward:
-                with pytest.raises(InputError, match="may never end"):
-                    fitted_values(table, model, once, unseen)
+                for solve in (fitted_q_evaluation, fitted_values):
+                    with pytest.raises(InputError, match="may never end"):
+                        solve(table, model.sample(once), unseen)
             else:  # forever nothing
-                values = fitted_values(table, model, once, unseen)
-                np.testing.assert_allclose(values, [0.5], atol=1e-9)
+                fitted = fitted_q_evaluation(table, model.sample(once), unseen)
+                values = fitted_values(table, model.sample(once), unseen)
+                np.testing.assert_allclose([fitted.value, values], 0.5, atol=1e-9)
+                assert np.isnan(fitted.unseen_share).all()
     # A discount ends everything.
     discounted = CountModel(Episodes(transitions, 4, 3, gamma=0.5))
     table = np.full((4, 3), 1 / 3)
-    fitted = fitted_q_evaluation(table, discounted, once)
+    fitted = fitted_q_evaluation(table, discounted.sample(once))
     assert fitted.value[0] == pytest.approx(reward + 0.5)
 
 
@@ -207,8 +209,9 @@ def test_a_loop_that_the_policy_stays_in_or_leaves(make_records) -> None:
     transitions = make_records([[(0, 0, 0.0, 0), (0, 1, 1.0, 3)]])
     model = CountModel(Episodes(transitions, 4, 2))
     stay = np.array([[1.0, 0.0]] * 4)
-    with pytest.raises(InputError, match="may never end"):
-        fitted_q_evaluation(stay, model, np.ones((1, 1)))
+    fitted = fitted_q_evaluation(stay, model.sample(np.ones((1, 1))))
+    assert fitted.value[0] == 0
+    assert np.isnan(fitted.unseen_share[0])
     leaves = 0.999 * stay + 0.001 * stay[:, ::-1]
-    fitted = fitted_q_evaluation(leaves, model, np.ones((1, 1)))
+    fitted = fitted_q_evaluation(leaves, model.sample(np.ones((1, 1))))
     assert fitted.value[0] == pytest.approx(1, abs=1e-9)

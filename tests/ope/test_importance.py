@@ -209,11 +209,12 @@ def test_without_any_weight(make_records) -> None:
 
 @pytest.mark.parametrize("behind", [1e-200, 5e-324])
 def test_huge_ratios_neither_overflow_nor_hide(make_records, behind) -> None:
-    # Ratios of 1e200 and more, twice in episode 0 and then followed by an impossible decision in 1.
+    # Ratios of 1e200 and more, twice, and before or after decisions of ratio 0.
     transitions = make_records(
         [
             [(0, 1, 0.0, 0), (0, 1, 0.0, 1), (1, 0, 1.0, 3)],
             [(0, 1, 0.0, 0), (0, 1, 0.0, 2), (2, 1, 1.0, 3)],
+            [(2, 1, 0.0, 0), (0, 1, 1.0, 3)],
             [(1, 0, 0.0, 3)],
             [(1, 0, 0.0, 3)],
         ]
@@ -227,8 +228,8 @@ def test_huge_ratios_neither_overflow_nor_hide(make_records, behind) -> None:
         np.testing.assert_array_equal(weights.effective_sample_size, [1])
         np.testing.assert_array_equal(weights.largest_share, [1])
         assert np.isfinite(weights.cumulative).all()
-        assert (weights.final[0, 1:] == [0, 1, 1]).all()
-        ones = np.ones((1, 4))
+        assert (weights.final[0, 1:] == [0, 0, 1, 1]).all()
+        ones = np.ones((1, 5))
         assert weighted_importance_sampling(weights, episodes, ones)[0, 0] == 1
         got = weighted_per_decision_importance_sampling(weights, episodes, ones)[0, 0]
         assert got == 1
