@@ -29,6 +29,7 @@ HELP = """\
   [bold]test[/]      the same on other patients, met by nothing before
   [bold]predict[/]   write a checkpoint's policy as policy.csv
   [bold]select[/]    choose among checkpoints, members and runs from recorded data alone
+  [bold]report[/]    --scorecard: how far to trust estimates from recorded data
   [bold]collect[/]   simulate episodes into a file
   [bold]export[/]    take one member out of a sweep's checkpoint
 
@@ -55,12 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             _export(words[1:])
         elif words[0] == "select":
             _select(words[1:])
+        elif words[0] == "report":
+            _report(words[1:])
         elif words[0] in LIGHTNING_COMMANDS or words[0].startswith("-"):
             from sepsis_rl.application import run
 
             run(words)
         else:
-            commands = ", ".join([*LIGHTNING_COMMANDS, "select", "collect", "export"])
+            commands = ", ".join([*LIGHTNING_COMMANDS, "select", "report", "collect", "export"])
             raise InputError(f"there is no command '{words[0]}'; accepted: {commands}")
     except InputError as error:
         print(f"lightning: error: {error}", file=sys.stderr)
@@ -155,6 +158,59 @@ def _select(words: list[str]) -> None:
     )
     options = parser.parse_args(words).as_dict()
     select(options.pop("runs"), **options)
+
+
+def _report(words: list[str]) -> None:
+    from sepsis_rl.application import quiet
+
+    quiet()
+    parser = _CommandParser(
+        prog="lightning report",
+        allow_abbrev=False,
+        description="Hold estimates from recorded data against policies of known value, on many "
+        "simulated data sets. Stopped, the same command goes on.",
+    )
+    parser.add_argument(
+        "runs", type=str, nargs="*", help="folders of runs whose policies are judged too"
+    )
+    parser.add_argument("--scorecard", action="store_true", help="what the report is about")
+    parser.add_argument("--output", type=str, required=True, help="folder to write to")
+    parser.add_argument(
+        "--episodes",
+        type=str,
+        default="1000,5000,20000",
+        help="sizes of the data sets (default: 1000,5000,20000)",
+    )
+    parser.add_argument(
+        "--data_sets", type=int, default=200, help="how many of each size (default: 200)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the data sets")
+    parser.add_argument(
+        "--resamples", type=int, default=100, help="bootstrap resamples of an interval"
+    )
+    parser.add_argument(
+        "--processes", type=int | None, default=None, help="side by side; all cores by default"
+    )
+    options = parser.parse_args(words)
+    if not options.scorecard:
+        raise InputError("lightning report needs --scorecard, the one report there is so far")
+    try:
+        episodes = [int(size) for size in options.episodes.split(",")]
+    except ValueError as error:
+        raise InputError(
+            f"--episodes {options.episodes} cannot be used: give sizes such as 1000,5000,20000"
+        ) from error
+    from sepsis_rl.report.scorecard import scorecard
+
+    scorecard(
+        options.runs,
+        Path(options.output),
+        episodes=episodes,
+        data_sets=options.data_sets,
+        seed=options.seed,
+        resamples=options.resamples,
+        processes=options.processes,
+    )
 
 
 class _CommandParser(ArgumentParser):

@@ -21,6 +21,7 @@ from sepsis_rl.messages import progress_bar
 from sepsis_rl.ope import LOW_ESS, Episodes, OffPolicyScores, evaluate_off_policy
 from sepsis_rl.ope.criteria import (
     CRITERIA,
+    SPOKEN,
     Criterion,
     criterion_values,
     regret,
@@ -33,13 +34,6 @@ from sepsis_rl.runs import Candidate, Run, candidates, read_run
 
 _ESTIMATORS: tuple[Estimator, ...] = ("fqe", "fqe_zero", "wis", "wdr")
 _ROWS_SHOWN = 20
-_SPOKEN: dict[Criterion, str] = {
-    "fqe": "FQE",
-    "wis": "WIS",
-    "wis_lower": "lower end of WIS",
-    "wdr": "WDR",
-    "two_stage": "WIS, then FQE",
-}
 
 
 def select(
@@ -113,7 +107,7 @@ def select(
     console = Console()
     console.print(_table(found, scores, order, criterion, survival))
     console.print(
-        f"\nChosen by {_SPOKEN[criterion]}: [bold]{chosen.name}[/]", highlight=False, soft_wrap=True
+        f"\nChosen by {SPOKEN[criterion]}: [bold]{chosen.name}[/]", highlight=False, soft_wrap=True
     )
     console.print(off_policy_table(final, 1, "report episodes, which chose nothing"))
     regrets = None if survival is None else _regrets(scores, survival)
@@ -179,7 +173,7 @@ def _table(
     )
     table = _framed(
         f"{len(found)} policies on {scores.episodes:,} held-out episodes, best first by "
-        f"{_SPOKEN[criterion]}",
+        f"{SPOKEN[criterion]}",
         f"{more}FQE %: fitted Q evaluation; as 0: decisions never recorded worth nothing; unseen "
         "%: their share. WIS %, WDR %: weighted importance sampling, weighted doubly robust; ESS: "
         "effective sample of both, in episodes. In parentheses 95 % intervals."
@@ -203,8 +197,8 @@ def _table(
             percent(fqe, index),
             f"{100 * float(zero.estimate[index]):.0f}",
             f"{100 * scores.unseen_rate[index]:.1f}",
-            percent(wis, index, digits=0),
-            percent(wdr, index, digits=0),
+            percent(wis, index),
+            percent(wdr, index),
             f"{scores.effective_sample_size[index]:.0f}",
             *(() if survival is None else (f"{100 * survival[index]:.2f}",)),
             style="bold" if row == 0 else "",
@@ -239,7 +233,7 @@ def _truth_table(
     for criterion in CRITERIA:
         chosen = found[int(criterion_values(scores, criterion).argmax())]
         against = "better" if criterion in beaten else "no better"
-        table.add_row(_SPOKEN[criterion], chosen.name, f"{100 * regrets[criterion]:.2f}", against)
+        table.add_row(SPOKEN[criterion], chosen.name, f"{100 * regrets[criterion]:.2f}", against)
     table.add_section()
     table.add_row("chance", "any, on average", f"{100 * chance:.2f}", "")
     return table

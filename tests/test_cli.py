@@ -20,6 +20,7 @@ from sepsis_rl.data import Transitions
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 BASELINES = ["random", "clinician", "clinician's most likely", "tabular", "optimal"]
+COMMANDS = ["fit", "validate", "test", "predict", "select", "report", "collect", "export"]
 EVALUATED_AT = [4, 8, 10]  # every 4 steps, and at the end of 10
 
 TRAIN = {
@@ -38,6 +39,14 @@ VAL = [
     "unsupported_rate",
     "inadmissible_rate",
 ]
+OPE = {
+    "ope/fqe",
+    "ope/fqe_zero",
+    *(f"ope/{name}{end}" for name in ("wis", "wdr") for end in ("", "_low", "_high")),
+    "ope/ess",
+    "ope/largest_weight",
+    "ope/unseen_rate",
+}
 MEMBERS = ["alpha=0.1,seed=42", "alpha=0.1,seed=7", "alpha=1,seed=42", "alpha=1,seed=7"]
 
 
@@ -99,10 +108,10 @@ def test_curves_have_the_keys_of_the_design_over_optimizer_steps(finished_runs, 
     curves = events(finished_runs / "runs" / config / "version_0")
     train = {f"train/{name}" for name in TRAIN[config]}
     val = {f"val/{name}" for name in VAL} | (set() if config == "bc" else {"val/value_estimate"})
-    assert set(curves.Tags()["scalars"]) == train | val
+    assert set(curves.Tags()["scalars"]) == train | val | OPE
     for tag in train:
         assert steps(curves, tag) == [2, 4, 6, 8, 10], tag
-    for tag in val:
+    for tag in val | OPE:
         assert steps(curves, tag) == EVALUATED_AT, tag
     assert [image.step for image in curves.Images("policy/doses")] == EVALUATED_AT
 
@@ -111,9 +120,8 @@ def test_members_are_sub_runs_with_the_same_tags(finished_runs):
     """And the run itself has their medians."""
     run = finished_runs / "runs" / "sweep" / "version_0"
     whole, parts = events(run), [events(run / "members" / name) for name in MEMBERS]
-    tags = {f"train/{name}" for name in TRAIN["cql"]} | {
-        f"val/{name}" for name in [*VAL, "value_estimate"]
-    }
+    val = {f"val/{name}" for name in [*VAL, "value_estimate"]}
+    tags = {f"train/{name}" for name in TRAIN["cql"]} | val | OPE
     assert set(whole.Tags()["scalars"]) == tags
     for part in parts:
         assert set(part.Tags()["scalars"]) == tags
@@ -189,7 +197,7 @@ def test_a_second_run_leaves_the_first_alone(runs, lightning):
 
 def test_a_fit_ends_with_a_table(lightning):
     ran = lightning("fit", "sweep", "--model.alpha=[0.5,2.0]", "--model.seed=1")
-    lines = ran.out.splitlines()
+    lines = ran.out[: ran.out.index("From recorded data alone")].splitlines()
     policies = read_json("runs/sweep/version_0/metrics.json")["fit"]["policies"]
     assert list(policies) == ["CQL alpha=0.5", "CQL alpha=2", *BASELINES]
     rows = [line for line in lines if line.strip().startswith(tuple(policies))]
@@ -430,11 +438,11 @@ def test_a_member_becomes_a_checkpoint_of_its_own(runs, lightning):
 def test_help_names_every_command(lightning, words):
     ran = lightning.main(*words)
     assert (ran.code, ran.err) == (0, "")
-    for command in ("fit", "validate", "test", "predict", "collect", "export"):
+    for command in COMMANDS:
         assert command in ran.out
 
 
-@pytest.mark.parametrize("command", ["fit", "predict", "collect", "export"])
+@pytest.mark.parametrize("command", ["fit", "predict", "select", "report", "collect", "export"])
 def test_help_of_a_command_lists_its_options(lightning, command):
     ran = lightning.main(command, "--help")
     assert (ran.code, ran.err) == (0, "")
@@ -443,6 +451,8 @@ def test_help_of_a_command_lists_its_options(lightning, command):
         "predict": ["--member"],
         "collect": ["--episodes", "--seed", "--policy", "--output"],
         "export": ["--ckpt_path", "--member", "--output"],
+        "select": ["runs", "--criterion", "--truth", "--epsilon", "--clip", "--output"],
+        "report": ["runs", "--scorecard", "--episodes", "--data_sets", "--output"],
     }
     for option in own[command]:
         assert option in ran.out
@@ -509,7 +519,7 @@ FIT_REFUSES = {
     "text for a switch": (["--model.double_q=perhaps"], ["double_q", "perhaps", "bool"]),
     "unknown policy": (["--data.policy=nurse"], ["data.policy", "nurse", "clinician"]),
     "unknown class": (["--model=SAC"], ["SAC"]),
-    "unknown command": (None, ["train", "fit", "validate", "test", "predict", "collect", "export"]),
+    "unknown command": (None, ["train", *COMMANDS]),
     "second config missing": (["--config=nowhere.yaml"], ["nowhere.yaml"]),
     "alpha": (["--model.alpha=-0.1"], ["alpha", "-0.1", "at least 0"]),
     "alpha of a member": (["--model.alpha=[0.5,-1]"], ["alpha", "-1", "at least 0"]),
@@ -533,6 +543,13 @@ FIT_REFUSES = {
     "no batch": (["--data.batch_size=0"], ["data.batch_size", "0"]),
     "all held out": (["--data.held_out_share=1"], ["data.held_out_share", "1"]),
     "no patients": (["--evaluation.patients=0"], ["evaluation.patients", "0"]),
+    "no report episodes": (["--data.report_episodes=0"], ["data.report_episodes", "0"]),
+    "report share": (["--data.report_share=1"], ["data.report_share", "1"]),
+    "held-out episodes twice": (["--data.report_seed=42"], ["data.report_seed", "must differ"]),
+    "softening": (["--ope.epsilon=2"], ["ope.epsilon", "2"]),
+    "clip": (["--ope.clip=0"], ["ope.clip", "0"]),
+    "no resamples": (["--ope.resamples=0"], ["ope.resamples", "0"]),
+    "typo in ope": (["--ope.epsylon=0.1"], ["ope.epsylon", "ope.epsilon"]),
     "no devices": (["--trainer.devices=0"], ["trainer.devices", "0"]),
     "unknown accelerator": (["--trainer.accelerator=abacus"], ["accelerator", "abacus"]),
     "unknown strategy": (["--trainer.strategy=chess"], ["strategy", "chess"]),
@@ -810,3 +827,33 @@ def test_the_config_in_a_run_folder_is_complete(finished_runs):
     assert config["model"]["init_args"]["hidden_dims"] == [16]
     assert config["data"]["episodes"] == 200
     assert config["trainer"]["max_steps"] == 10
+
+
+# -- report --------------------------------------------------------------------------------------
+
+
+def test_a_scorecard_of_a_run(runs, lightning, tmp_path):
+    words = ["--scorecard", "--output=card", "--episodes=60", "--data_sets=2", "--resamples=3"]
+    ran = lightning.main("report", "runs/bc/version_0", *words, "--processes=1")
+    assert (ran.code, ran.err) == (0, "")
+    assert "2 data sets of 60 episodes" in ran.out
+    assert "Not for clinical use" in ran.out
+    with (tmp_path / "card" / "scorecard-policies.csv").open() as file:
+        assert file.readline().startswith("#")
+        judged = {row["policy"] for row in csv.DictReader(file)}
+    assert {"bc step 4", "bc step 10", "tabular", "random", "optimal"} <= judged
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], ["output"]),
+        (["--output=card"], ["--scorecard"]),
+        (["--scorecard", "--output=card", "--episodes=few"], ["--episodes", "few", "1000,5000"]),
+        (["--scorecard", "--output=card", "--data_sets=1"], ["--data_sets", "1", "2 to"]),
+        (["nowhere", "--scorecard", "--output=card"], ["nowhere", "is no run"]),
+    ],
+)
+def test_what_report_refuses(lightning, tmp_path, words, said):
+    assert_refused(lightning.main("report", *words), *said)
+    assert list(tmp_path.iterdir()) == []

@@ -7,11 +7,25 @@ from typing import Final, Literal, get_args
 import numpy as np
 
 from sepsis_rl.mdp import FloatArray
-from sepsis_rl.ope.estimates import OffPolicyScores
+from sepsis_rl.ope.estimates import Estimator, OffPolicyScores
 
 Criterion = Literal["fqe", "wis", "wis_lower", "wdr", "two_stage"]
 CRITERIA: Final[tuple[Criterion, ...]] = get_args(Criterion)
 """`wis_lower` is the lower end of the interval of `wis`; `two_stage` screens by `wis`."""
+
+SPOKEN: Final[dict[Estimator | Criterion, str]] = {
+    "fqe": "FQE",
+    "fqe_zero": "FQE, unseen 0",
+    "wis": "WIS",
+    "is": "IS",
+    "pdis": "PDIS",
+    "wpdis": "WPDIS",
+    "dr": "DR",
+    "wdr": "WDR",
+    "wis_lower": "WIS lower end",
+    "two_stage": "WIS, then FQE",
+}
+"""What tables and figures call estimators and criteria."""
 
 _KEPT = 0.5
 

@@ -11,6 +11,8 @@ from rich.table import Table
 from sepsis_rl.metrics import Interval
 from sepsis_rl.ope.estimates import LOW_ESS, OffPolicyScores
 
+_WIDE = 3.0  # points
+
 
 def off_policy_table(
     scores: OffPolicyScores,
@@ -65,7 +67,7 @@ def off_policy_table(
             f"{100 * float(zero.estimate[index]):.0f}",
             percent(difference, index, "+"),
             f"{100 * scores.unseen_rate[index]:.1f}",
-            percent(wis, index, digits=0),
+            percent(wis, index),
             f"{scores.effective_sample_size[index]:.0f}",
             style="bold" if index < emphasized else "",
             end_section=index == emphasized - 1,
@@ -75,15 +77,16 @@ def off_policy_table(
     return table
 
 
-def percent(interval: Interval, index: int, sign: str = "", digits: int = 1) -> str:
-    """An estimate in percent with its interval."""
-    parts = [float(part[index]) for part in interval]
-    if math.isnan(parts[0]):
+def percent(interval: Interval, index: int, sign: str = "") -> str:
+    """An estimate in percent with its interval, in whole points where it is wide."""
+    estimate, low, high = (100 * float(part[index]) for part in interval)
+    if math.isnan(estimate):
         return "–"
-    estimate, low, high = (f"{100 * part:{sign}.{digits}f}" for part in parts)
-    if math.isnan(parts[1]):
-        return estimate
-    return f"{estimate} ({low}, {high})" if sign else f"{estimate} ({low}–{high})"
+    if math.isnan(low):
+        return f"{estimate:{sign}.1f}"
+    digits = 0 if high - low > _WIDE else 1
+    between = ", " if sign else "–"
+    return f"{estimate:{sign}.1f} ({low:{sign}.{digits}f}{between}{high:{sign}.{digits}f})"
 
 
 def as_json(scores: OffPolicyScores) -> dict[str, Any]:

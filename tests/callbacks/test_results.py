@@ -9,9 +9,10 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
 from sepsis_rl.algorithms import CQL
-from sepsis_rl.callbacks import PolicyEvaluation, Results
+from sepsis_rl.callbacks import OffPolicyEvaluation, PolicyEvaluation, Results
 from sepsis_rl.data import OfflineDataModule
 from sepsis_rl.evaluation import Stage, score_policies
+from sepsis_rl.ope import Episodes, evaluate_off_policy
 from sepsis_rl.policies import (
     clinician_mode_policy,
     clinician_policy,
@@ -25,7 +26,9 @@ BASELINES = ["random", "clinician", "clinician's most likely", "tabular", "optim
 
 @pytest.fixture(scope="module")
 def data(records):
-    data = OfflineDataModule(episodes=200, held_out_episodes=50, cache_dir=str(records))
+    data = OfflineDataModule(
+        episodes=200, held_out_episodes=50, report_episodes=50, cache_dir=str(records)
+    )
     data.prepare_data()
     data.setup()
     return data
@@ -168,3 +171,49 @@ def test_who_would_raise_is_left_out(trainer, module, tmp_path, mdp, monkeypatch
     assert "optimal" in policies
     assert not {"random", "clinician"} & set(policies)
     assert "difference" not in policies["optimal"]
+
+
+def test_what_recorded_data_alone_say(trainer, module, tmp_path, data, mdp, capsys):
+    """A second table, from episodes that nothing was trained on or chosen by."""
+    trainer.callbacks.append(OffPolicyEvaluation(epsilon=0.05, clip=30.0, resamples=20, seed=2))
+    found = conclude(trainer, module, tmp_path)["off_policy"]
+    policies = [
+        *(module.policy(member) for member in range(4)),
+        random_policy(mdp),
+        clinician_mode_policy(mdp),
+        tabular_policy(mdp, data.train.counts(716, 25)),
+        optimal_policy(mdp),
+    ]
+    options = {"epsilon": 0.05, "clip": 30.0, "resamples": 20, "seed": 2}
+    scores = evaluate_off_policy(policies, Episodes(data.report, 716, 25), **options)
+    assert list(found["policies"]) == [policy.name for policy in policies]
+    for index, figures in enumerate(found["policies"].values()):
+        for name in ("fqe", "fqe_zero", "wis", "wdr"):
+            assert figures[name] == pytest.approx(scores.estimates[name][index], abs=1e-12)
+        for name in ("fqe", "wis", "wdr"):
+            _, low, high = (float(part[index]) for part in scores.interval(name))
+            assert figures[f"{name}_low"] == pytest.approx(low, abs=1e-6)
+            assert figures[f"{name}_high"] == pytest.approx(high, abs=1e-6)
+        difference = [float(part[index]) for part in scores.minus_recorded("fqe")]
+        told = [figures[f"fqe_minus_recorded{part}"] for part in ("", "_low", "_high")]
+        assert told == pytest.approx(difference, abs=1e-6)
+        assert figures["ess"] == pytest.approx(scores.effective_sample_size[index])
+        assert figures["epsilon"] == scores.epsilon[index]
+    assert found["recorded"]["estimate"] == data.report.returns().mean()
+    assert (found["episodes"], found["clip"], found["resamples"]) == (50, 30.0, 20)
+    assert found["content_hash"] == data.report.content_hash
+    out = capsys.readouterr().out
+    table = out[out.index("From recorded data alone") :]
+    for text in ("50 episodes, not trained on nor chosen by", "softened by 0.05; clip 30"):
+        assert text in table
+    assert "these records cannot judge CQL alpha=0,seed=1, " in table
+    lines = {line.split("  ")[0].strip(): line for line in table.splitlines()}
+    for index, policy in enumerate(policies):
+        assert f" {100 * scores.estimates['fqe'][index]:.1f} (" in lines[policy.name]
+        assert lines[policy.name].endswith(f"{scores.effective_sample_size[index]:.0f} ")
+    assert f"{100 * scores.recorded:.1f} (" in lines["recorded"]
+
+
+def test_without_off_policy_evaluation_there_is_no_second_table(trainer, module, tmp_path, capsys):
+    assert "off_policy" not in conclude(trainer, module, tmp_path)
+    assert "recorded data" not in capsys.readouterr().out

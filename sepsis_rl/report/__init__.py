@@ -1,0 +1,1 @@
+"""What finished runs amount to, and how far estimates can be trusted."""

@@ -1,0 +1,527 @@
+"""What the scorecard says of estimators, and how it goes on after a stop."""
+
+import csv
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import scipy.stats
+from matplotlib.image import imread
+
+import sepsis_rl.report.scorecard as scorecard_file
+from sepsis_rl.data import collect
+from sepsis_rl.errors import InputError
+from sepsis_rl.ope import ESTIMATORS, Episodes, evaluate_off_policy
+from sepsis_rl.ope.criteria import criterion_values
+from sepsis_rl.planning import evaluate
+from sepsis_rl.policies import (
+    Policy,
+    clinician_mode_policy,
+    clinician_policy,
+    epsilon_clinician_policy,
+    random_policy,
+)
+from sepsis_rl.report.accuracy import (
+    RULES,
+    Estimates,
+    KnownPolicy,
+    finding,
+    summarize_policies,
+    summarize_rules,
+)
+from sepsis_rl.report.judging import Judge
+from sepsis_rl.report.scorecard import SEEDS_APART, known_policies, scorecard
+from sepsis_rl.report.scorecard_plot import draw
+
+OPTIONS = {"episodes": (60, 100), "data_sets": 3, "seed": 0, "resamples": 6, "processes": 1}
+NAMES = ("scorecard.csv", "scorecard-policies.csv", "scorecard.png", "scorecard.svg")
+
+
+# -- figures from arrays ---------------------------------------------------------------------------
+
+
+def known(*survivals, outside=0):
+    """Policies of these values, the last so many of which cannot be chosen."""
+    policy = Policy("p", np.ones((1, 1)))
+    candidates = len(survivals) - outside
+    return [
+        KnownPolicy(policy, f"kind {i}", value, is_candidate=i < candidates)
+        for i, value in enumerate(survivals)
+    ]
+
+
+def estimates(by_data_set, softened=None, half_width=0.1, policies=None):
+    """All estimators and criteria alike: (data sets, policies)."""
+    values = np.array(by_data_set, dtype=np.float64)
+    everywhere = np.repeat(values[:, None], len(ESTIMATORS), axis=1)
+    softened = values if softened is None else np.broadcast_to(softened, values.shape)
+    return Estimates(
+        estimate=everywhere,
+        low=everywhere - half_width,
+        high=everywhere + half_width,
+        criteria=np.repeat(values[:, None], 2, axis=1),
+        survival=softened,
+        ess=np.arange(values.size, dtype=np.float64).reshape(values.shape),
+        unseen_rate=np.zeros(values.shape),
+    )
+
+
+def test_perfect_estimates():
+    truth = [0.7, 0.9, 0.8]
+    rows = summarize_rules(50, estimates([truth] * 4), known(*truth))
+    assert [row.rule for row in rows] == list(RULES)
+    for row in rows[: len(ESTIMATORS)]:
+        assert row.accuracy.bias == row.accuracy.rmse == 0
+        assert row.accuracy.coverage == 1
+        assert row.accuracy.width == pytest.approx(0.2)
+        assert row.rank_correlation == pytest.approx(1)
+    for row in rows:
+        assert (row.episodes, row.data_sets) == (50, 4)
+        assert row.regret == row.regret_se == 0
+        assert row.chance_regret == pytest.approx(0.1)  # 0.9 minus the mean of all three
+        assert row.minus_chance == row.minus_chance_low == row.minus_chance_high
+        assert row.minus_chance == pytest.approx(-0.1)
+        assert row.verdict == "better"
+        assert row.ess_median == 5.5
+
+
+def test_a_criterion_estimates_nothing():
+    truth = [0.7, 0.9]
+    rows = {row.rule: row for row in summarize_rules(50, estimates([truth] * 2), known(*truth))}
+    assert np.isnan(rows["wis_lower"].accuracy.bias)
+    assert rows["wis_lower"].rank_correlation == pytest.approx(1)
+    assert np.isnan(rows["two_stage"].rank_correlation)
+
+
+def test_errors_are_against_the_softened_policy_and_regret_against_its_own():
+    # As scored, both are worth 0.5; by themselves, the second is better.
+    rows = summarize_rules(
+        50,
+        estimates([[0.6, 0.5], [0.9, 0.4]], softened=0.5, half_width=0.15),
+        known(0.2, 0.6),
+    )
+    row = rows[0]
+    assert row.accuracy.bias == pytest.approx((0.1 + 0.0 + 0.4 - 0.1) / 4)
+    assert row.accuracy.rmse == pytest.approx(np.sqrt((0.01 + 0.0 + 0.16 + 0.01) / 4))
+    assert row.accuracy.coverage == 0.75
+    assert row.accuracy.width == pytest.approx(0.3)
+    assert row.regret == pytest.approx(0.4)
+    assert row.rank_correlation == pytest.approx(-1)
+    assert row.chance_regret == pytest.approx(0.2)
+    assert row.verdict == "worse"
+
+
+def test_random_and_optimum_are_not_chosen_and_not_ranked():
+    # The third would be chosen, and upset every rank.
+    rows = summarize_rules(
+        50, estimates([[0.1, 0.2, 0.9]] * 2, softened=0.0), known(0.5, 0.7, 0.1, outside=1)
+    )
+    assert rows[0].regret == 0
+    assert rows[0].rank_correlation == pytest.approx(1)
+    assert rows[0].chance_regret == pytest.approx(0.1)
+    assert rows[0].accuracy.bias == pytest.approx(0.4)  # but its error counts
+
+
+def test_the_interval_is_students_over_data_sets():
+    truth = (0.5, 0.6, 0.9)
+    # Chosen: the third, the first, the second, the third.
+    chosen = np.eye(3)[[2, 0, 1, 2]]
+    row = summarize_rules(50, estimates(chosen), known(*truth))[0]
+    regrets = np.array([0.0, 0.4, 0.3, 0.0])
+    chance = 0.9 - 2.0 / 3
+    expected = scipy.stats.ttest_1samp(regrets, chance).confidence_interval(0.95)
+    assert row.regret == pytest.approx(regrets.mean())
+    assert row.regret_se == pytest.approx(scipy.stats.sem(regrets))
+    assert row.minus_chance == pytest.approx(regrets.mean() - chance)
+    assert row.minus_chance_low == pytest.approx(expected.low - chance)
+    assert row.minus_chance_high == pytest.approx(expected.high - chance)
+    assert row.verdict == "no better"
+
+
+def test_what_has_no_estimate_is_chosen_last():
+    rows = summarize_rules(50, estimates([[np.nan, 0.1]] * 2), known(0.9, 0.4))
+    assert rows[0].regret == pytest.approx(0.5)
+    assert rows[0].rank_correlation == pytest.approx(-1)
+
+
+def test_equal_estimates_rank_nothing():
+    rows = summarize_rules(50, estimates([[0.5, 0.5]] * 2), known(0.9, 0.4))
+    assert rows[0].rank_correlation == 0
+
+
+def test_figures_of_a_policy():
+    values = np.array([[0.5, 0.2], [0.7, 0.2], [0.9, 0.2]])
+    rows = summarize_policies(50, estimates(values, softened=(0.6, 0.2)), known(0.4, 0.3))
+    assert [(row.estimator, row.kind) for row in rows] == [
+        (name, kind) for name in ESTIMATORS for kind in ("kind 0", "kind 1")
+    ]
+    row = rows[0]
+    assert (row.exact, row.exact_softened) == pytest.approx((0.4, 0.6))
+    assert row.estimate == pytest.approx(0.7)
+    assert row.estimate_low == pytest.approx(0.51)  # numpy's, between 0.5 and 0.7
+    assert row.estimate_high == pytest.approx(0.89)
+    assert row.accuracy.bias == pytest.approx(0.1)
+    assert row.accuracy.coverage == pytest.approx(2 / 3)
+    assert row.ess_median == 2.0
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ([[1.0, 0.0], [0.0, 1.0]], "With 50 episodes nothing beats choosing blindly, which costs"),
+        ([[0.0, 1.0]] * 2, "With 50 episodes these beat choosing blindly, which costs 10.00 point"),
+        ([[1.0, 0.0]] * 2, "Worse than blind: FQE (20.00), FQE, unseen 0 (20.00), WIS"),
+    ],
+)
+def test_the_finding_in_words(chosen, said):
+    assert said in finding(summarize_rules(50, estimates(chosen), known(0.5, 0.7)))
+
+
+def test_what_is_beyond_the_axis_is_drawn_at_its_edge():
+    rows = summarize_policies(50, estimates([[0.8, 7.0]] * 2, softened=0.8), known(0.8, 0.8))
+    axes = draw(rows, 2).axes[0]
+    low, high = axes.get_ylim()
+    marks = {
+        line.get_marker(): line.get_ydata()[0] for line in axes.lines if len(line.get_xdata()) == 1
+    }
+    assert marks.keys() == {"o", "^"}
+    assert (marks["o"], marks["^"]) == pytest.approx((80, high))
+    assert low < 80
+
+
+# -- the whole -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def policies(mdp):
+    found = [
+        (clinician_mode_policy(mdp), True),
+        (epsilon_clinician_policy(mdp), True),
+        (random_policy(mdp), False),
+    ]
+    return [
+        KnownPolicy(policy, policy.name, evaluate(mdp, policy.probabilities).survival, can_be)
+        for policy, can_be in found
+    ]
+
+
+@pytest.fixture
+def few(monkeypatch, policies):
+    """Three policies instead of all."""
+    monkeypatch.setattr(scorecard_file, "known_policies", lambda mdp, runs: list(policies))
+
+
+@pytest.fixture(scope="module")
+def finished(policies, tmp_path_factory):
+    """A finished scorecard. Not to be written to."""
+    output = tmp_path_factory.mktemp("scorecard")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scorecard_file, "known_policies", lambda mdp, runs: list(policies))
+        scorecard([], output, **OPTIONS)
+    return output
+
+
+@pytest.fixture
+def copy(finished, few, tmp_path):
+    """A copy of it."""
+    for path in finished.rglob("*.*"):
+        to = tmp_path / path.relative_to(finished)
+        to.parent.mkdir(exist_ok=True)
+        to.write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def table(path):
+    first, *lines = path.read_text().splitlines()
+    assert first.startswith("# Research software on simulated patients. Not for clinical use.")
+    assert "exactly Markov" in first
+    assert "softened by 0.01, no clip" in first
+    return list(csv.DictReader(lines))
+
+
+def test_the_tables_are_those_of_the_data_sets(mdp, policies, finished):
+    """All over again from the simulator, without the scorecard's own functions."""
+    scores, exact = {}, {}
+    for size in OPTIONS["episodes"]:
+        for k in range(3):
+            data = collect(mdp, clinician_policy(mdp), episodes=size, seed=10_000_000 + k)
+            options = {"epsilon": 0.01, "resamples": 6, "seed": 10_000_000 + k}
+            episodes = Episodes(data, 716, 25)
+            found = [p.policy for p in policies]
+            scores[size, k] = evaluate_off_policy(found, episodes, **options)
+            exact[size, k] = [
+                evaluate(mdp, p.probabilities).survival for p in scores[size, k].policies
+            ]
+            # Criteria see only what can be chosen.
+            two = evaluate_off_policy(found[:2], episodes, **options)
+            file = np.load(finished / "estimates" / f"{size}-{k}.npz", allow_pickle=False)
+            for index, criterion in enumerate(("wis_lower", "two_stage")):
+                expected = [*criterion_values(two, criterion), -np.inf]
+                np.testing.assert_allclose(file["criteria"][index], expected, rtol=1e-12)
+
+    truth = np.array([p.survival for p in policies])
+    rows = table(finished / "scorecard.csv")
+    assert [(row["episodes"], row["rule"]) for row in rows] == [
+        (str(size), rule) for size in OPTIONS["episodes"] for rule in RULES
+    ]
+    for row in rows:
+        size, rule = int(row["episodes"]), row["rule"]
+        assert float(row["chance_regret"]) == pytest.approx(truth[:2].max() - truth[:2].mean())
+        if rule not in ESTIMATORS:
+            assert row["bias"] == ""
+            continue
+        estimate = np.array([scores[size, k].estimates[rule] for k in range(3)])
+        error = estimate - np.array([exact[size, k] for k in range(3)])
+        assert float(row["bias"]) == pytest.approx(error.mean())
+        assert float(row["rmse"]) == pytest.approx(np.sqrt((error**2).mean()))
+        chosen = estimate[:, :2].argmax(axis=1)
+        assert float(row["regret"]) == pytest.approx((truth[:2].max() - truth[chosen]).mean())
+
+    rows = table(finished / "scorecard-policies.csv")
+    assert len(rows) == 2 * len(ESTIMATORS) * 3
+    for row in rows:
+        size, rule = int(row["episodes"]), row["estimator"]
+        column = [p.policy.name for p in policies].index(row["policy"])
+        low, high = np.array(
+            [[end[column] for end in scores[size, k].interval(rule)[1:]] for k in range(3)]
+        ).T
+        inside = [
+            a <= exact[size, k][column] <= b for k, (a, b) in enumerate(zip(low, high, strict=True))
+        ]
+        if rule == "fqe_zero":  # which has no intervals
+            assert row["coverage"] == row["width"] == ""
+        else:
+            assert float(row["coverage"]) == pytest.approx(np.mean(inside))
+            assert float(row["width"]) == pytest.approx(np.mean(high - low))
+        assert float(row["exact"]) == pytest.approx(truth[column])
+        assert row["is_candidate"] == str(int(column < 2))
+
+
+def test_the_pictures(finished):
+    picture = imread(finished / "scorecard.png")
+    assert min(picture.shape[:2]) > 500
+    assert 0.01 < (picture[..., :3].min(axis=2) < 0.9).mean() < 0.5
+    svg = (finished / "scorecard.svg").read_text()
+    assert svg.rstrip().endswith("</svg>")
+    assert "dc:date" not in svg
+
+
+def test_what_is_printed(copy, capsys):
+    scorecard([], copy, **OPTIONS)
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 100
+    text = " ".join(printed.split())
+    assert "exactly Markov and nothing is hidden" in text
+    assert "3 data sets of 60 episodes" in text
+    assert "3 data sets of 100 episodes" in text
+    assert "softened by 0.01, no clip" in text
+    assert text.count("choosing blindly, which costs") == 2
+    assert "Not for clinical use" in text
+    assert "…" not in text  # nothing cut off
+
+
+def fail(*_):
+    raise AssertionError("judged anew")
+
+
+def test_the_same_call_judges_nothing_anew_and_writes_the_same(copy, finished, monkeypatch):
+    monkeypatch.setattr(Judge, "__call__", fail)
+    (copy / "scorecard.svg").unlink()
+    scorecard([], copy, **OPTIONS)
+    for name in NAMES:
+        assert (copy / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_a_stopped_scorecard_goes_on(few, finished, tmp_path, monkeypatch, capsys):
+    judge = Judge.__call__
+    judged = []
+
+    def stop_at_the_third(self, episodes, seed):
+        if len(judged) == 2:
+            raise KeyboardInterrupt
+        judged.append((episodes, seed))
+        return judge(self, episodes, seed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Judge, "__call__", stop_at_the_third)
+        with pytest.raises(SystemExit) as stopped:
+            scorecard([], tmp_path, **OPTIONS)
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err == (
+        f"Stopped: 2 of 6 data sets are kept in {tmp_path / 'estimates'}; the same command goes on "
+        "from there.\n"
+    )
+    assert sorted(os.listdir(tmp_path)) == ["estimates"]
+    assert sorted(os.listdir(tmp_path / "estimates")) == ["100-0.npz", "60-0.npz"]
+
+    def count(self, episodes, seed):
+        judged.append((episodes, seed))
+        return judge(self, episodes, seed)
+
+    monkeypatch.setattr(Judge, "__call__", count)
+    scorecard([], tmp_path, **OPTIONS)
+    assert sorted(judged) == [(n, SEEDS_APART + k) for n in (60, 100) for k in range(3)]
+    for path in finished.rglob("*.*"):
+        assert (tmp_path / path.relative_to(finished)).read_bytes() == path.read_bytes(), path.name
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"resamples": 7}, r"resamples \(6, not 7\)"),
+        ({"seed": 1}, r"seed \(10000000, not 20000000\)"),
+    ],
+)
+def test_data_sets_of_another_configuration_are_refused(copy, change, named):
+    for name in NAMES:
+        (copy / name).unlink()
+    with pytest.raises(InputError, match=rf"estimates/.*\.npz .* differs in {named}; accepted"):
+        scorecard([], copy, **{**OPTIONS, **change})
+
+
+def test_other_policies_are_refused(copy, policies, monkeypatch):
+    for name in NAMES:
+        (copy / name).unlink()
+    other = KnownPolicy(policies[1].policy, "other", policies[1].survival)
+    monkeypatch.setattr(scorecard_file, "known_policies", lambda mdp, runs: [*policies, other])
+    with pytest.raises(InputError, match="differs in policies; accepted"):
+        scorecard([], copy, **OPTIONS)
+
+
+@pytest.mark.parametrize("change", [{"data_sets": 2}, {"episodes": (60,)}, {"resamples": 7}])
+def test_tables_of_another_configuration_are_not_overwritten(copy, finished, change):
+    with pytest.raises(InputError, match=r"holds scorecard\.csv of another configuration"):
+        scorecard([], copy, **{**OPTIONS, **change})
+    for name in NAMES:
+        assert (copy / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_a_picture_of_somebody_elses_is_not_overwritten(few, tmp_path):
+    (tmp_path / "scorecard.png").write_bytes(b"mine")
+    with pytest.raises(InputError, match=r"holds scorecard\.png of another configuration"):
+        scorecard([], tmp_path, **OPTIONS)
+    assert os.listdir(tmp_path) == ["scorecard.png"]
+
+
+def test_more_data_sets_use_those_that_are_there(copy, monkeypatch):
+    for name in NAMES:
+        (copy / name).unlink()
+    judge = Judge.__call__
+    judged = []
+
+    def count(self, episodes, seed):
+        judged.append((episodes, seed))
+        return judge(self, episodes, seed)
+
+    monkeypatch.setattr(Judge, "__call__", count)
+    scorecard([], copy, **{**OPTIONS, "data_sets": 4})
+    assert sorted(judged) == [(60, SEEDS_APART + 3), (100, SEEDS_APART + 3)]
+
+
+@pytest.mark.parametrize("content", [b"", b"torn", b"PK\x03\x04torn"])
+def test_a_damaged_data_set_is_named(copy, content):
+    (copy / "estimates" / "60-1.npz").write_bytes(content)
+    with pytest.raises(InputError, match=r"60-1\.npz cannot be read .* remove it") as error:
+        scorecard([], copy, **OPTIONS)
+    assert "pickle" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"episodes": ()}, "--episodes  cannot be used"),
+        ({"episodes": (10, 0)}, "--episodes 10,0 cannot be used; accepted: sizes of at least 1"),
+        ({"episodes": (10, 10)}, "--episodes 10,10 cannot be used"),
+        ({"data_sets": 1}, "--data_sets 1 is out of range; accepted: 2 to 10,000,000"),
+        ({"seed": -1}, "--seed -1 is out of range"),
+        ({"resamples": 1}, "--resamples 1 is out of range"),
+        ({"processes": 0}, "--processes 0 is out of range"),
+    ],
+)
+def test_options_out_of_range(tmp_path, change, message):
+    with pytest.raises(InputError, match=message):
+        scorecard([], tmp_path, **{**OPTIONS, **change})
+
+
+def test_output_is_a_folder(few, tmp_path):
+    path = tmp_path / "file"
+    path.touch()
+    with pytest.raises(InputError, match="file is no folder"):
+        scorecard([], path, **OPTIONS)
+
+
+@pytest.mark.parametrize("name", ["train", "held_out", "report"])
+def test_no_policy_is_judged_on_its_own_episodes(few, monkeypatch, tmp_path, name):
+    def data(seed):
+        return SimpleNamespace(provenance=SimpleNamespace(seed=seed))
+
+    parts = {"train": data(42), "held_out": data(None), "report": data(43)}
+    run = SimpleNamespace(
+        folder=Path("runs/a/version_0"),
+        data=SimpleNamespace(**{**parts, name: data(10_000_002)}),
+    )
+    monkeypatch.setattr(scorecard_file, "read_run", lambda folder: run)
+    with pytest.raises(
+        InputError, match=r"seed 10000002, and the scorecard's are 10000000 to 1000"
+    ):
+        scorecard(["a"], tmp_path, **OPTIONS)
+    scorecard(["a"], tmp_path, **{**OPTIONS, "episodes": (60,), "data_sets": 2})
+
+
+def test_known_policies(mdp, monkeypatch):
+    """Of a run, all members of the first and the last checkpoint."""
+    run = SimpleNamespace(folder=Path("runs/cql/version_0"))
+    best = np.eye(25)[np.zeros(716, dtype=int)]
+    left = [
+        SimpleNamespace(
+            run=run.folder,
+            label="",
+            step=step,
+            name=f"step {step} alpha={alpha}",
+            policy=Policy("any", best),
+        )
+        for step in (5, 10, 15)
+        for alpha in (0, 1)
+    ]
+    monkeypatch.setattr(scorecard_file, "candidates", lambda runs: left)
+    found = known_policies(mdp, [run])
+    names = [p.policy.name for p in found]
+    assert names == [
+        "clinician's most likely",
+        "tabular",
+        "tabular, no prior or penalty",
+        "30 % tabular, 70 % clinician",
+        "70 % tabular, 30 % clinician",
+        *(f"cql step {step} alpha={alpha}" for step in (5, 15) for alpha in (0, 1)),
+        "random",
+        "optimal",
+    ]
+    assert len(set(names)) == len(names)
+    assert [p.policy.name for p in found if not p.is_candidate] == ["random", "optimal"]
+    values = dict(zip(names, (p.survival for p in found), strict=True))
+    assert values["optimal"] == max(values.values())
+    assert values["tabular"] == max(p.survival for p in found if p.is_candidate)
+    clinician = evaluate(mdp, clinician_policy(mdp).probabilities).survival
+    mixed = [values[f"{share} % tabular, {100 - share} % clinician"] for share in (30, 70)]
+    assert clinician < mixed[0] < mixed[1] < values["tabular"]
+
+
+def test_a_files_configuration_says_what_it_depends_on(finished):
+    archive = np.load(finished / "estimates" / "60-1.npz", allow_pickle=False)
+    there = json.loads(str(archive["configuration"]))
+    assert (there["episodes"], there["seed"], there["resamples"]) == (60, 10_000_001, 6)
+    assert (there["epsilon"], there["clip"]) == (0.01, None)
+    hashes = {name: content for name, _, _, content in there["policies"]}
+    assert len(set(hashes.values())) == 3
+
+
+@pytest.mark.slow
+def test_processes_side_by_side_give_the_same(few, finished, tmp_path):
+    before = dict(os.environ)
+    scorecard([], tmp_path, **{**OPTIONS, "processes": 2})
+    assert dict(os.environ) == before
+    for path in finished.rglob("*.*"):
+        assert (tmp_path / path.relative_to(finished)).read_bytes() == path.read_bytes(), path.name
