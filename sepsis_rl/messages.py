@@ -1,4 +1,4 @@
-"""What people are told: an error in one sentence, and how long something will take."""
+"""What people are told: errors in a sentence, how long something takes, and how tables look."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import difflib
 import re
 from collections.abc import Iterable
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from sepsis_rl.errors import InputError
 
@@ -73,4 +75,17 @@ def progress_bar() -> Progress:
         console=console,
         transient=True,
         disable=not console.is_terminal,
+    )
+
+
+def framed_table(title: str, caption: str) -> Table:
+    """A table without columns yet, in the looks of all tables."""
+    return Table(
+        title=title,
+        caption=caption,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
     )

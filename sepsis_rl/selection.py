@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -17,7 +16,7 @@ from sepsis_rl.callbacks.results import NOT_FOR_CLINICAL_USE
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import atomic_write, free_path
 from sepsis_rl.mdp import FloatArray
-from sepsis_rl.messages import progress_bar
+from sepsis_rl.messages import framed_table, progress_bar
 from sepsis_rl.ope import LOW_ESS, Episodes, OffPolicyScores, evaluate_off_policy
 from sepsis_rl.ope.criteria import (
     CRITERIA,
@@ -171,7 +170,7 @@ def _table(
         f"\nEffective sample below {LOW_ESS}: these records cannot judge {low} of the policies by "
         "importance sampling, and FQE rests on few decisions."
     )
-    table = _framed(
+    table = framed_table(
         f"{len(found)} policies on {scores.episodes:,} held-out episodes, best first by "
         f"{SPOKEN[criterion]}",
         f"{more}FQE %: fitted Q evaluation; as 0: decisions never recorded worth nothing; unseen "
@@ -225,7 +224,7 @@ def _truth_table(
         else f"No criterion beats chance among these {len(found)} policies on "
         f"{scores.episodes:,} episodes: a finding about what such data can tell."
     )
-    table = _framed("What choosing costs: exact survival below the best policy's", finding)
+    table = framed_table("What choosing costs: exact survival below the best policy's", finding)
     table.add_column("chosen by")
     table.add_column("policy")
     table.add_column("points", justify="right")
@@ -237,18 +236,6 @@ def _truth_table(
     table.add_section()
     table.add_row("chance", "any, on average", f"{100 * chance:.2f}", "")
     return table
-
-
-def _framed(title: str, caption: str) -> Table:
-    return Table(
-        title=title,
-        caption=caption,
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
 
 
 def _output(runs: Sequence[Run]) -> Path:

@@ -9,9 +9,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from sepsis_rl.algorithms import OfflineAlgorithm
 from sepsis_rl.callbacks.off_policy import OffPolicyEvaluation
@@ -20,7 +18,7 @@ from sepsis_rl.evaluation import PolicyScores
 from sepsis_rl.files import atomic_write
 from sepsis_rl.loggers import RunLogger
 from sepsis_rl.mdp import Strategy, TabularMDP
-from sepsis_rl.messages import progress_bar
+from sepsis_rl.messages import framed_table, progress_bar
 from sepsis_rl.ope import Episodes, OffPolicyScores
 from sepsis_rl.ope.tables import as_json, off_policy_table
 from sepsis_rl.policies import (
@@ -173,16 +171,11 @@ class Results(pl.Callback):
         self, trainer: pl.Trainer, evaluation: PolicyEvaluation, rows: list[_Row], learned: int
     ) -> None:
         console = Console()
-        table = Table(
-            title=f"90-day survival on ICU-Sepsis, {evaluation.patients:,} simulated patients\n"
+        table = framed_table(
+            f"90-day survival on ICU-Sepsis, {evaluation.patients:,} simulated patients\n"
             f"inadmissible actions: {evaluation.strategy}",
-            caption="In parentheses 95 % intervals; the difference is paired, on the same "
+            "In parentheses 95 % intervals; the difference is paired, on the same "
             f"patients. A step is 4 hours.\n{NOT_FOR_CLINICAL_USE}",
-            title_justify="left",
-            caption_justify="left",
-            box=box.SIMPLE_HEAD,
-            pad_edge=False,
-            collapse_padding=True,
         )
         table.add_column("policy", no_wrap=True)
         table.add_column("exact %", justify="right", no_wrap=True)

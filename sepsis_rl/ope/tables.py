@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from rich import box
 from rich.table import Table
 
+from sepsis_rl.messages import framed_table
 from sepsis_rl.metrics import Interval
 from sepsis_rl.ope.estimates import LOW_ESS, OffPolicyScores
 
@@ -41,18 +41,13 @@ def off_policy_table(
         if unfit
         else ""
     )
-    table = Table(
-        title=f"From recorded data alone: {scores.episodes:,} {described}",
-        caption="FQE %: fitted Q evaluation, a decision never recorded being worth its state's "
+    table = framed_table(
+        f"From recorded data alone: {scores.episodes:,} {described}",
+        "FQE %: fitted Q evaluation, a decision never recorded being worth its state's "
         "mean; as 0: the same, worth nothing. unseen %: share of such decisions. WIS %: weighted "
         "importance sampling; ESS: its effective sample, in episodes. In parentheses 95 % "
         "intervals; the difference is paired. Deterministic policies softened by "
         f"{max(scores.epsilon.tolist()):g}; {clip}.\n{warning}".rstrip("\n"),
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
     )
     table.add_column("policy")
     for column in ("FQE %", "as 0", "minus recorded", "unseen", "WIS %", "ESS"):

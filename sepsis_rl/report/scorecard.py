@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -30,7 +29,7 @@ from sepsis_rl.data.collection import collect
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import atomic_write
 from sepsis_rl.mdp import TabularMDP, load_icu_sepsis
-from sepsis_rl.messages import progress_bar
+from sepsis_rl.messages import framed_table, progress_bar
 from sepsis_rl.ope import ESTIMATORS
 from sepsis_rl.ope.criteria import SPOKEN
 from sepsis_rl.planning import evaluate
@@ -329,14 +328,9 @@ def _print(figures: Sequence[RuleFigures], policies: Sequence[KnownPolicy]) -> N
 
 def _table(rows: Sequence[RuleFigures]) -> Table:
     first = rows[0]
-    table = Table(
-        title=f"{first.data_sets} data sets of {first.episodes:,} episodes",
-        caption=f"Median effective sample: {first.ess_median:.0f} episodes.",
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
+    table = framed_table(
+        f"{first.data_sets} data sets of {first.episodes:,} episodes",
+        f"Median effective sample: {first.ess_median:.0f} episodes.",
     )
     table.add_column("chosen by", no_wrap=True)
     for column in ("bias", "RMSE", "held", "width", "rank", "regret", "minus chance"):
