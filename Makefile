@@ -10,14 +10,18 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# The scorecard's policies: steps enough to differ, with every checkpoint kept.
+SHORT := --trainer.max_steps 20000 --checkpoint.save_top_k=-1
 LOG := $(VENV)/install.log
+# Side by side; small tensors gain nothing from threads.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
 # The environment variables pin what builds a package as well (setuptools); which one does depends on pip's age.
 PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 	$(BIN)/python -m pip install --disable-pip-version-check --no-input --progress-bar off
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install lint format type test test-full train tensorboard benchmark clean
+.PHONY: help install lint format type test test-full train tensorboard scorecard benchmark clean
 
 help: ## show this list
 	@echo "sepsis-rl: treatment policies for sepsis, learned from records"
@@ -41,10 +45,10 @@ type: $(STAMP) ## check types (mypy --strict)
 	@$(BIN)/mypy
 
 test: $(STAMP) ## run the tests, without the slow ones
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(PYTEST) -m "not slow" $(ARGS)
 
 test-full: lint type ## check style and types, run all tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 train: $(STAMP) ## train CQL: lightning fit --config configs/cql.yaml
 	@$(BIN)/lightning fit --config configs/cql.yaml $(ARGS)
@@ -52,8 +56,18 @@ train: $(STAMP) ## train CQL: lightning fit --config configs/cql.yaml
 tensorboard: $(STAMP) ## show the curves of all runs in a browser
 	@$(BIN)/tensorboard --logdir runs $(ARGS)
 
+scorecard: $(STAMP) ## hold estimates from recorded data against the truth: an hour, goes on after a stop
+	@[ -f runs/scorecard-bc/version_0/metrics.json ] || $(BIN)/lightning fit --config configs/bc.yaml \
+		$(SHORT) --trainer.logger.init_args.name scorecard-bc
+	@[ -f runs/scorecard-cql/version_0/metrics.json ] || $(BIN)/lightning fit --config configs/sweep.yaml \
+		--model.alpha '[0.0,0.05,0.1,0.5,2.0]' --model.seed 42 $(SHORT) \
+		--trainer.logger.init_args.name scorecard-cql
+	@$(BIN)/lightning report runs/scorecard-bc/version_0 runs/scorecard-cql/version_0 \
+		--scorecard --output scorecard $(ARGS)
+
 benchmark: $(STAMP) ## measure the speed of environment and training, one after the other
 	@$(BIN)/python benchmarks/bench_env.py $(ARGS)
+	@$(BIN)/python benchmarks/bench_ope.py $(ARGS)
 	@$(BIN)/python benchmarks/bench_fit.py $(ARGS)
 
 clean: ## remove .venv and caches; runs/ and data/ stay

@@ -27,7 +27,7 @@ from sepsis_rl.ope.criteria import (
     regret_of_chance,
 )
 from sepsis_rl.ope.estimates import Estimator
-from sepsis_rl.ope.tables import as_json, off_policy_table, percent
+from sepsis_rl.ope.tables import as_json, off_policy_table, percent, softening
 from sepsis_rl.planning import evaluate
 from sepsis_rl.runs import Candidate, Run, candidates, read_run
 
@@ -167,16 +167,16 @@ def _table(
     more = f"{len(found) - _ROWS_SHOWN} more are in the file. " if len(found) > _ROWS_SHOWN else ""
     low = int((scores.effective_sample_size < LOW_ESS).sum())
     warning = (
-        f"\nEffective sample below {LOW_ESS}: these records cannot judge {low} of the policies by "
-        "importance sampling, and FQE rests on few decisions."
+        f"\nEffective sample below {LOW_ESS}: these records cannot judge {low} of the policies; "
+        "too few episodes go as they would."
     )
     table = framed_table(
         f"{len(found)} policies on {scores.episodes:,} held-out episodes, best first by "
         f"{SPOKEN[criterion]}",
         f"{more}FQE %: fitted Q evaluation; as 0: decisions never recorded worth nothing; unseen "
         "%: their share. WIS %, WDR %: weighted importance sampling, weighted doubly robust; ESS: "
-        "effective sample of both, in episodes. In parentheses 95 % intervals."
-        + (warning if low else ""),
+        "effective sample of both, in episodes. In parentheses 95 % intervals. "
+        f"{softening(scores)}" + (warning if low else ""),
     )
     named = {
         "run": [candidate.label for candidate in found],

@@ -44,6 +44,7 @@ OPE = {
     "ope/fqe_zero",
     *(f"ope/{name}{end}" for name in ("wis", "wdr") for end in ("", "_low", "_high")),
     "ope/ess",
+    "ope/ess_share",
     "ope/largest_weight",
     "ope/unseen_rate",
 }

@@ -156,7 +156,7 @@ def test_a_finished_run_is_extended(fit, config, options):
     assert [entry for entry in story(run) if entry["step"] != 10] == story(straight)
     expected = scalars(straight)
     for key, points in scalars(run).items():
-        extra = 10 if key[1].startswith("val/") else None
+        extra = 10 if key[1].startswith(("val/", "ope/")) else None
         assert [point for point in points if point[0] != extra] == expected[key], key
 
 

@@ -105,6 +105,7 @@ class OffPolicyScores:
                     interval.high,
                 )
         metrics["ess"] = torch.from_numpy(self.effective_sample_size)
+        metrics["ess_share"] = metrics["ess"] / self.episodes
         metrics["largest_weight"] = torch.from_numpy(self.largest_share)
         metrics["unseen_rate"] = torch.from_numpy(self.unseen_rate)
         return metrics

@@ -29,15 +29,14 @@ def off_policy_table(
     Returns:
         A table with a caption that says how to read it.
     """
-    clip = "no clip" if scores.clip is None else f"clip {scores.clip:g}"
     unfit = [
         policy.name
         for policy, ess in zip(scores.policies, scores.effective_sample_size, strict=True)
         if ess < LOW_ESS
     ]
     warning = (
-        f"Effective sample below {LOW_ESS}: these records cannot judge {', '.join(unfit)} by "
-        "importance sampling, and FQE rests on few decisions.\n"
+        f"\nEffective sample below {LOW_ESS}: these records cannot judge {', '.join(unfit)}; too "
+        "few episodes go as the policy would."
         if unfit
         else ""
     )
@@ -46,8 +45,7 @@ def off_policy_table(
         "FQE %: fitted Q evaluation, a decision never recorded being worth its state's "
         "mean; as 0: the same, worth nothing. unseen %: share of such decisions. WIS %: weighted "
         "importance sampling; ESS: its effective sample, in episodes. In parentheses 95 % "
-        "intervals; the difference is paired. Deterministic policies softened by "
-        f"{max(scores.epsilon.tolist()):g}; {clip}.\n{warning}".rstrip("\n"),
+        f"intervals; the difference is paired. {softening(scores)}{warning}",
     )
     table.add_column("policy")
     for column in ("FQE %", "as 0", "minus recorded", "unseen", "WIS %", "ESS"):
@@ -70,6 +68,12 @@ def off_policy_table(
     table.add_section()
     table.add_row("recorded", percent(recorded, 0), "", "", "", "", f"{scores.episodes}")
     return table
+
+
+def softening(scores: OffPolicyScores) -> str:
+    """Under which options importance weights were made."""
+    clip = "no clip" if scores.clip is None else f"clip {scores.clip:g}"
+    return f"Deterministic policies softened by {max(scores.epsilon.tolist()):g}; {clip}."
 
 
 def percent(interval: Interval, index: int, sign: str = "") -> str:

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 import scipy.stats
 
-from sepsis_rl.mdp import FloatArray
+from sepsis_rl.mdp import BoolArray, FloatArray
 from sepsis_rl.ope import ESTIMATORS, Estimator
 from sepsis_rl.ope.criteria import SPOKEN, regret, regret_of_chance
 from sepsis_rl.policies import (
@@ -38,12 +38,14 @@ class KnownPolicy:
         survival: Its exact survival.
         is_candidate: Whether it can be chosen. The optimum and the random policy cannot: nobody
             has the one or would take the other, and both would make ranking look easy.
+        is_of_a_run: Whether a run has learned it, with a network.
     """
 
     policy: Policy
     kind: str
     survival: float
     is_candidate: bool = True
+    is_of_a_run: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +71,12 @@ class Estimates:
     survival: FloatArray
     ess: FloatArray
     unseen_rate: FloatArray
+
+    def of(self, kept: BoolArray) -> Estimates:
+        """Those of some of the policies, bool (policies,)."""
+        return Estimates(
+            *(getattr(self, field.name)[..., kept] for field in dataclasses.fields(self))
+        )
 
     @classmethod
     def stack(cls, parts: Sequence[Estimates]) -> Estimates:

@@ -65,7 +65,13 @@ SEEDS_APART: Final = 10_000_000
 TRAINING_EPISODES: Final = 5000
 TRAINING_SEED: Final = 42
 
-_NAMES: Final = ("scorecard.csv", "scorecard-policies.csv", "scorecard.png", "scorecard.svg")
+_NAMES: Final = (
+    "scorecard.csv",
+    "scorecard-policies.csv",
+    "scorecard.png",
+    "scorecard.svg",
+    "scorecard-runs.csv",
+)
 # What reading a damaged or foreign file can raise.
 _UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
@@ -141,20 +147,34 @@ def scorecard(
 
     by_rule: list[RuleFigures] = []
     by_policy: list[PolicyFigures] = []
+    among_runs: list[RuleFigures] = []
+    of_runs = [known.is_of_a_run for known in policies]
     for size in episodes:
         estimates = Estimates.stack([finished[size, k] for k in range(data_sets)])
         by_rule += summarize_rules(size, estimates, policies)
+        if sum(of_runs) > 1:  # `two_stage` has screened among all candidates
+            rows = summarize_rules(
+                size, estimates.of(np.array(of_runs)), list(itertools.compress(policies, of_runs))
+            )
+            among_runs += [row for row in rows if row.rule != "two_stage"]
         by_policy += summarize_policies(size, estimates, policies)
     figure = draw(by_policy, data_sets)
-    tables = [as_csv(by_rule, header), as_csv(by_policy, header)]
-    files = [*tables, *map(picture(figure), ("png", "svg"))]
+    render = picture(figure)
     # The first of them says whose the others are.
-    for name, content in zip(_NAMES, files, strict=True):
+    files = {
+        "scorecard.csv": as_csv(by_rule, header),
+        "scorecard-policies.csv": as_csv(by_policy, header),
+        "scorecard.png": render("png"),
+        "scorecard.svg": render("svg"),
+    }
+    if among_runs:
+        files["scorecard-runs.csv"] = as_csv(among_runs, header)
+    for name, content in files.items():
         with atomic_write(output / name) as file:
             file.write(content)
-    _print(by_rule, policies)
+    _print(by_rule, among_runs, policies)
     console = Console()
-    for name in _NAMES:
+    for name in files:
         console.print(f"{output / name}", soft_wrap=True, highlight=False)
     console.print(NOT_FOR_CLINICAL_USE)
 
@@ -193,6 +213,7 @@ def known_policies(mdp: TabularMDP, runs: Sequence[Run]) -> list[KnownPolicy]:
         (Policy("tabular, no prior or penalty", credulous.probabilities), "tabular"),
         *((Policy(name, table), "mixture") for name, table in mixtures.items()),
     ]
+    learned = []
     left = candidates(runs)
     for run in runs:
         own = [candidate for candidate in left if candidate.run == run.folder]
@@ -200,11 +221,11 @@ def known_policies(mdp: TabularMDP, runs: Sequence[Run]) -> list[KnownPolicy]:
             if candidate.step in (own[0].step, own[-1].step):
                 kind = candidate.label or run.folder.parent.name
                 rest = candidate.name.removeprefix(candidate.label).strip()
-                named.append((Policy(f"{kind} {rest}", candidate.policy.probabilities), kind))
+                learned.append((Policy(f"{kind} {rest}", candidate.policy.probabilities), kind))
     outside = [(random_policy(mdp), "random"), (optimal_policy(mdp), "optimal")]
     return [
-        KnownPolicy(policy, kind, evaluate(mdp, policy.probabilities).survival, is_candidate)
-        for group, is_candidate in ((named, True), (outside, False))
+        KnownPolicy(policy, kind, evaluate(mdp, policy.probabilities).survival, *which)
+        for group, *which in ((named, True), (learned, True, True), (outside, False))
         for policy, kind in group
     ]
 
@@ -298,7 +319,11 @@ def _read(path: Path, configuration: dict[str, Any]) -> Estimates:
 # -- screen ----------------------------------------------------------------------------------------
 
 
-def _print(figures: Sequence[RuleFigures], policies: Sequence[KnownPolicy]) -> None:
+def _print(
+    figures: Sequence[RuleFigures],
+    among_runs: Sequence[RuleFigures],
+    policies: Sequence[KnownPolicy],
+) -> None:
     console = Console()
     named = [known for known in policies if known.is_candidate]
     best = max(named, key=lambda known: known.survival)
@@ -314,6 +339,14 @@ def _print(figures: Sequence[RuleFigures], policies: Sequence[KnownPolicy]) -> N
         rows = list(group)
         console.print(_table(rows))
         console.print(finding(rows), highlight=False)
+        own = [row for row in among_runs if row.episodes == rows[0].episodes]
+        if own:
+            learned = [known.survival for known in policies if known.is_of_a_run]
+            console.print(
+                f"Among the {len(learned)} policies of the runs alone, {100 * min(learned):.1f} to "
+                f"{100 * max(learned):.1f} %: {finding(own)}",
+                highlight=False,
+            )
         console.print()
     console.print(
         "In points of survival: bias, RMSE and mean width of 95 % intervals of the estimates; "

@@ -55,7 +55,7 @@ def test_what_is_logged(data, trainer, module):
         seed=3,
     )
     with_interval = {f"{name}_{end}" for name in ("wis", "wdr") for end in ("low", "high")}
-    names = {*LOGGED, *with_interval, "ess", "largest_weight", "unseen_rate"}
+    names = {*LOGGED, *with_interval, "ess", "ess_share", "largest_weight", "unseen_rate"}
     assert set(module.logged) == {f"ope/{name}" for name in names}
     for name, values in expected.metrics().items():
         if name in names:

@@ -162,7 +162,13 @@ def test_without_resamples(episodes, policies) -> None:
     assert estimate.tolist() == [scores.recorded]
     assert low.isnan().all()
     assert high.isnan().all()
-    assert set(scores.metrics()) == {*ESTIMATORS, "ess", "largest_weight", "unseen_rate"}
+    assert set(scores.metrics()) == {
+        *ESTIMATORS,
+        "ess",
+        "ess_share",
+        "largest_weight",
+        "unseen_rate",
+    }
 
 
 def test_without_refitting(episodes, policies) -> None:
@@ -180,6 +186,7 @@ def test_without_refitting(episodes, policies) -> None:
         *ESTIMATORS,
         *(f"{name}{part}" for name in BOUNDED for part in ("_low", "_high")),
         "ess",
+        "ess_share",
         "largest_weight",
         "unseen_rate",
     }

@@ -1,6 +1,7 @@
 """What the scorecard says of estimators, and how it goes on after a stop."""
 
 import csv
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -23,6 +24,7 @@ from sepsis_rl.policies import (
     clinician_policy,
     epsilon_clinician_policy,
     random_policy,
+    tabular_policy,
 )
 from sepsis_rl.report.accuracy import (
     RULES,
@@ -321,6 +323,27 @@ def test_what_is_printed(copy, capsys):
     assert text.count("choosing blindly, which costs") == 2
     assert "Not for clinical use" in text
     assert "…" not in text  # nothing cut off
+
+
+def test_the_policies_of_the_runs_are_also_compared_alone(
+    mdp, policies, tmp_path, monkeypatch, capsys
+):
+    *learned, outside = policies
+    learned = [dataclasses.replace(known, is_of_a_run=True) for known in learned]
+    data = collect(mdp, clinician_policy(mdp), episodes=500, seed=1)
+    tabular = tabular_policy(mdp, data.counts(mdp.n_states, mdp.n_actions))
+    better = KnownPolicy(tabular, "tabular", evaluate(mdp, tabular.probabilities).survival)
+    rows = {}
+    for folder, known in {"all": [better, *learned, outside], "alone": learned}.items():
+        monkeypatch.setattr(scorecard_file, "known_policies", lambda mdp, runs, k=known: k)
+        scorecard([], tmp_path / folder, **{**OPTIONS, "episodes": (60,)})
+        rows[folder] = table(tmp_path / folder / "scorecard.csv")
+    rows["among all"] = table(tmp_path / "all" / "scorecard-runs.csv")
+    assert rows["all"][0]["chance_regret"] != rows["alone"][0]["chance_regret"]
+    assert rows["among all"] == [row for row in rows["alone"] if row["rule"] != "two_stage"]
+    low, high = sorted(100 * known.survival for known in learned)
+    said = f"Among the 2 policies of the runs alone, {low:.1f} to {high:.1f} %: With 60 episodes"
+    assert " ".join(capsys.readouterr().out.split()).count(said) == 2
 
 
 def fail(*_):
