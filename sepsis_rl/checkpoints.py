@@ -172,6 +172,11 @@ def compare_with(
             "out with `lightning export`"
         )
     held, given = checkpoint["hyper_parameters"], dict(module.hparams)
+    if held.get("share") != given["share"]:
+        raise InputError(
+            f"checkpoint {path} holds the members of share {held.get('share')}, and the config "
+            f"asks for {given['share']}"
+        )
     for name in ("embedding_dim", "hidden_dims"):
         if _plain(held[name]) != _plain(given[name]):
             raise InputError(
@@ -221,7 +226,7 @@ def export_member(source: str | Path, member: int, output: str | Path) -> None:
                 if isinstance(value, Tensor) and value.ndim > 0:
                     state[name] = value[one].clone()
     settings = about["members"][member]
-    checkpoint["hyper_parameters"].update(settings)
+    checkpoint["hyper_parameters"].update(settings, share=None)
     about.update(members=[settings], names=[""])
     # What callbacks remember is the population's story, not the member's.
     evaluation = checkpoint.pop("callbacks", {}).get("PolicyEvaluation")
@@ -230,7 +235,11 @@ def export_member(source: str | Path, member: int, output: str | Path) -> None:
         checkpoint["callbacks"]["PolicyEvaluation"] = {
             "history": [
                 {**entry, "members": [entry["members"][member]]} for entry in evaluation["history"]
-            ]
+            ],
+            "policies": {
+                step: policies[one].clone()
+                for step, policies in evaluation.get("policies", {}).items()
+            },
         }
     with atomic_write(output) as file:
         torch.save(checkpoint, file)

@@ -196,6 +196,7 @@ def test_what_differs_is_named(finished_runs):
         (lambda: BC(**SMALL), ["CQL", "BC"]),
         (lambda: CQL(alpha=ALPHAS, **SMALL), ["1 member", "2"]),
         (lambda: CQL(embedding_dim=8, hidden_dims=[16, 16]), ["hidden_dims", "[16]", "[16, 16]"]),
+        (lambda: CQL(alpha=ALPHAS, share="1/2", **SMALL), ["share None", "1/2"]),
         (lambda: CQL(embedding_dim=9, hidden_dims=[16]), ["embedding_dim", "8", "9"]),
     ],
 )
@@ -236,6 +237,13 @@ def test_a_member_is_what_it_was_in_the_sweep(finished_runs, tmp_path, member):
     assert [entry["step"] for entry in history] == [4, 8, 10]
     for entry, other in zip(history, expected, strict=True):
         assert entry["members"] == [other["members"][member]]
+    policies = one["callbacks"]["PolicyEvaluation"]["policies"]
+    assert list(policies) == [4, 8, 10]
+    for step, actions in policies.items():
+        theirs = sweep["callbacks"]["PolicyEvaluation"]["policies"][step]
+        assert torch.equal(actions, theirs[[member]])
+    table = torch.nn.functional.one_hot(policies[10].long(), 25).double()
+    assert torch.equal(module.policy_tables(), table)
 
 
 def test_a_member_is_what_a_single_run_writes(finished_runs, tmp_path):

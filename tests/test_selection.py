@@ -129,8 +129,7 @@ def test_where_the_choice_goes(select):
 
 
 def test_a_run_given_twice_counts_once(select):
-    select(BC, f"{BC}/", "--output=choice.json")
-    assert len(json.loads(Path("choice.json").read_text())["select"]["policies"]) == 3
+    assert "3 policies on" in select(BC, f"{BC}/")
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ class OfflineAlgorithm(pl.LightningModule):
         hidden_dims: Widths of the hidden layers.
         min_action_count: The policy chooses among actions that the training data has at least this
             often in the state (0: among all). A state without any such action keeps all.
+        share: `k/n` trains every n-th member from the k-th on, and other runs train the rest.
     """
 
     SETTINGS: ClassVar[tuple[str, ...]] = ("learning_rate", "seed")
@@ -46,7 +47,11 @@ class OfflineAlgorithm(pl.LightningModule):
     q_network: QNetwork
 
     def __init__(
-        self, embedding_dim: int, hidden_dims: Sequence[int], min_action_count: int
+        self,
+        embedding_dim: int,
+        hidden_dims: Sequence[int],
+        min_action_count: int,
+        share: str | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()  # the arguments of the subclass, collected by Lightning
@@ -57,7 +62,9 @@ class OfflineAlgorithm(pl.LightningModule):
         self.check("hidden_dims", "integers of at least 1, one for each layer", lambda v: v >= 1)
         if not hidden_dims:
             raise InputError("model.hidden_dims=[] cannot be used: give at least one layer's width")
-        self.members: Members = expand_members({name: self.hparams[name] for name in self.SETTINGS})
+        self.members: Members = expand_members(
+            {name: self.hparams[name] for name in self.SETTINGS}, share
+        )
         self.embedding_dim = embedding_dim
         self.hidden_dims = tuple(hidden_dims)
         self.min_action_count = min_action_count

@@ -24,6 +24,7 @@ class BC(OfflineAlgorithm):
         hidden_dims: Widths of the hidden layers.
         min_action_count: The policy chooses among actions that the training data has at least this
             often in the state (0: among all).
+        share: `k/n` trains every n-th member from the k-th on, and other runs train the rest.
     """
 
     def __init__(
@@ -34,8 +35,9 @@ class BC(OfflineAlgorithm):
         embedding_dim: int = 256,
         hidden_dims: Sequence[int] = (256, 256),
         min_action_count: int = 0,
+        share: str | None = None,
     ) -> None:
-        super().__init__(embedding_dim, hidden_dims, min_action_count)
+        super().__init__(embedding_dim, hidden_dims, min_action_count, share)
         self.sampled = sampled
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

@@ -31,6 +31,7 @@ class CQL(DQN):
         hidden_dims: Widths of the hidden layers.
         min_action_count: The policy chooses among actions that the training data has at least this
             often in the state (0: among all).
+        share: `k/n` trains every n-th member from the k-th on, and other runs train the rest.
     """
 
     SETTINGS: ClassVar[tuple[str, ...]] = ("alpha", *DQN.SETTINGS)
@@ -48,9 +49,18 @@ class CQL(DQN):
         embedding_dim: int = 256,
         hidden_dims: Sequence[int] = (256, 256),
         min_action_count: int = 0,
+        share: str | None = None,
     ) -> None:
         super().__init__(
-            gamma, learning_rate, tau, seed, double_q, embedding_dim, hidden_dims, min_action_count
+            gamma,
+            learning_rate,
+            tau,
+            seed,
+            double_q,
+            embedding_dim,
+            hidden_dims,
+            min_action_count,
+            share,
         )
         self.check("alpha", "a number of at least 0", lambda value: 0 <= value < math.inf)
         self.register_setting("alpha")

@@ -36,6 +36,7 @@ class DQN(OfflineAlgorithm):
         hidden_dims: Widths of the hidden layers.
         min_action_count: The policy chooses among actions that the training data has at least this
             often in the state (0: among all).
+        share: `k/n` trains every n-th member from the k-th on, and other runs train the rest.
     """
 
     SETTINGS: ClassVar[tuple[str, ...]] = ("gamma", "learning_rate", "tau", "seed")
@@ -53,8 +54,9 @@ class DQN(OfflineAlgorithm):
         embedding_dim: int = 256,
         hidden_dims: Sequence[int] = (256, 256),
         min_action_count: int = 0,
+        share: str | None = None,
     ) -> None:
-        super().__init__(embedding_dim, hidden_dims, min_action_count)
+        super().__init__(embedding_dim, hidden_dims, min_action_count, share)
         self.check("gamma", "a number in [0, 1]", lambda value: 0 <= value <= 1)
         self.check("tau", "a number in (0, 1]", lambda value: 0 < value <= 1)
         self.tau: list[float] = self.members.values("tau")

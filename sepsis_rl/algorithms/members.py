@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,17 +34,18 @@ class Members:
         return [setting[scalar] for setting in self.settings]
 
 
-def expand_members(scalars: Scalars) -> Members:
+def expand_members(scalars: Scalars, share: str | None = None) -> Members:
     """Expands lists of values to their product, the last scalar varying fastest.
 
     Args:
         scalars: Name to value, or to a list of values.
+        share: `k/n` takes every n-th member from the k-th on, so that n shares make up all.
 
     Returns:
         The members. Without any list it is one member with an empty name.
 
     Raises:
-        InputError: A list is empty or names a value twice.
+        InputError: A list is empty or names a value twice, or there is no such share.
     """
     listed = [name for name, value in scalars.items() if isinstance(value, Sequence)]
     axes: list[Sequence[float]] = []
@@ -59,7 +61,20 @@ def expand_members(scalars: Scalars) -> Members:
     names = [
         ",".join(f"{name}={_shortest(setting[name])}" for name in listed) for setting in settings
     ]
-    return Members(tuple(settings), tuple(names))
+    mine = _slice_of(share, len(names))
+    return Members(tuple(settings[mine]), tuple(names[mine]))
+
+
+def _slice_of(share: str | None, members: int) -> slice:
+    if share is None:
+        return slice(None)
+    match = re.fullmatch(r"(\d+)/(\d+)", str(share))
+    if not match or not 1 <= int(match[1]) <= int(match[2]) <= members:
+        raise InputError(
+            f"model.share={share} cannot be used: give k/n, such as 1/3, with k from 1 to n and n "
+            f"at most the number of members, {members}"
+        )
+    return slice(int(match[1]) - 1, None, int(match[2]))
 
 
 def _shortest(value: float) -> str:

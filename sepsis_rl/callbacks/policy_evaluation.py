@@ -49,6 +49,9 @@ class PolicyEvaluation(pl.Callback):
         self.real_environment = real_environment
         self.history: list[dict[str, Any]] = []
         """An entry per evaluation of a fit: `step`, and each member's metrics."""
+        self.policies: dict[int, torch.Tensor] = {}
+        """By step the policies of each evaluation of a fit: actions, int16 (members, n_states), or
+        where one is not deterministic all probabilities, float32 (members, n_states, n_actions)."""
         self.last: PolicyScores | None = None
 
     def score(
@@ -115,11 +118,18 @@ class PolicyEvaluation(pl.Callback):
                 for member in range(len(module.members))
             ]
             self.history.append({"step": trainer.global_step, "members": members})
+            self.policies[trainer.global_step] = _compact(policies).cpu()
 
     def state_dict(self) -> dict[str, Any]:
         """The evaluations so far, so that a resumed run tells the whole story."""
-        return {"history": self.history}
+        return {"history": self.history, "policies": self.policies}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes the evaluations up to the checkpoint."""
         self.history = list(state_dict["history"])
+        self.policies = dict(state_dict.get("policies", {}))
+
+
+def _compact(policies: torch.Tensor) -> torch.Tensor:
+    largest, actions = policies.max(-1)
+    return actions.to(torch.int16) if (largest == 1).all() else policies.float()

@@ -51,6 +51,24 @@ def test_members_never_share_a_name(scalar, values):
     assert [type(values[0])(name.removeprefix(f"{scalar}=")) for name in names] == values
 
 
+def test_shares_make_up_the_whole():
+    scalars = {"alpha": [0.1, 0.5], "seed": [1, 2, 3]}
+    whole = expand_members(scalars)
+    shares = [expand_members(scalars, f"{k}/4") for k in (1, 2, 3, 4)]
+    assert [len(share) for share in shares] == [2, 2, 1, 1]
+    assert shares[1].names == ("alpha=0.1,seed=2", "alpha=0.5,seed=3")
+    assert sorted(name for share in shares for name in share.names) == sorted(whole.names)
+    for share in shares:
+        for name, settings in zip(share.names, share.settings, strict=True):
+            assert settings == whole.settings[whole.names.index(name)]
+
+
+@pytest.mark.parametrize("share", ["0/2", "3/2", "1/7", "1", "a/b", "1/0", "-1/2", "1/2/3", ""])
+def test_a_share_that_does_not_exist_is_refused(share):
+    with pytest.raises(InputError, match=r"model\.share=.* such as 1/3, .*number of members, 6"):
+        expand_members({"alpha": [0.1, 0.5], "seed": [1, 2, 3]}, share)
+
+
 @pytest.mark.parametrize("values", [[], [1, 1], [1, 2, 1], [1, 1.0]])
 def test_empty_lists_and_values_given_twice_are_refused(values):
     with pytest.raises(InputError, match=r"model\.seed="):

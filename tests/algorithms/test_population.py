@@ -135,6 +135,16 @@ def test_an_exported_member_resumes_as_the_single_run(fit, tmp_path, algorithm, 
     assert not torch.allclose(checkpoint["state_dict"][name], single.state_dict()[name], atol=1e-4)
 
 
+def test_members_of_a_share_are_those_of_the_whole(fit):
+    settings = {"alpha": [0.1, 0.5, 2.0], "seed": [1, 2], "tau": [0.005, 0.1], **NARROW}
+    whole, share = CQL(**settings), CQL(**settings, share="2/5")
+    assert share.members.names == tuple(whole.members.names[i] for i in (1, 6, 11))
+    fit(whole, 20)
+    fit(share, 20)
+    for ours, theirs in zip((0, 1, 2), (1, 6, 11), strict=True):
+        torch.testing.assert_close(share.scores()[ours], whole.scores()[theirs], **TOLERANCE)
+
+
 @pytest.fixture
 def population(fit, tmp_path):
     path = tmp_path / "population.ckpt"
@@ -171,7 +181,8 @@ def test_an_exported_member_keeps_its_own_evaluations(population, tmp_path):
         {"step": step, "members": [{"survival_rate": step + m} for m in range(6)]}
         for step in (10, 20)
     ]
-    checkpoint["callbacks"] = {"PolicyEvaluation": {"history": history}, "Other": {"best": 1.0}}
+    story = {"history": history, "policies": {10: torch.arange(6).unsqueeze(1)}}
+    checkpoint["callbacks"] = {"PolicyEvaluation": story, "Other": {"best": 1.0}}
     torch.save(checkpoint, population)
     export_member(population, 4, tmp_path / "member.ckpt")
     assert read_checkpoint(tmp_path / "member.ckpt")["callbacks"] == {
@@ -179,7 +190,8 @@ def test_an_exported_member_keeps_its_own_evaluations(population, tmp_path):
             "history": [
                 {"step": 10, "members": [{"survival_rate": 14}]},
                 {"step": 20, "members": [{"survival_rate": 24}]},
-            ]
+            ],
+            "policies": {10: torch.tensor([[4]])},
         }
     }
 

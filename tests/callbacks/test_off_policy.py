@@ -43,17 +43,21 @@ def trainer(data):
 
 def test_what_is_logged(data, trainer, module):
     """Estimates of every member on the held-out episodes; the intervals that cost little."""
-    OffPolicyEvaluation(epsilon=0.05, clip=20.0, resamples=30, seed=3).on_validation_epoch_end(
+    OffPolicyEvaluation(epsilon=0.05, clip=1e-3, resamples=30, seed=3).on_validation_epoch_end(
         trainer, module
     )
     expected = evaluate_off_policy(
         [module.policy(0), module.policy(1)],
         Episodes(data.held_out, 716, 25),
         epsilon=0.05,
-        clip=20.0,
+        clip=1e-3,
         resamples=30,
         seed=3,
     )
+    unclipped = evaluate_off_policy(
+        [module.policy(0), module.policy(1)], Episodes(data.held_out, 716, 25), epsilon=0.05
+    )
+    assert (expected.effective_sample_size > unclipped.effective_sample_size).any()
     with_interval = {f"{name}_{end}" for name in ("wis", "wdr") for end in ("low", "high")}
     names = {*LOGGED, *with_interval, "ess", "ess_share", "largest_weight", "unseen_rate"}
     assert set(module.logged) == {f"ope/{name}" for name in names}

@@ -138,6 +138,19 @@ def test_the_story_of_a_fit_is_saved(trainer):
     resumed.on_validation_epoch_end(trainer, module)
     assert [entry["step"] for entry in resumed.history] == [7, 14, 21]
     assert [entry["step"] for entry in saved["history"]] == [7, 14]
+    assert list(resumed.policies) == [7, 14, 21]
+    assert list(saved["policies"]) == [7, 14]
+    for actions in resumed.policies.values():
+        assert torch.equal(actions, torch.tensor([[0] * 5, [1] * 5], dtype=torch.int16))
+
+
+def test_a_policy_that_samples_is_remembered_whole(trainer):
+    module, evaluation = Module(), PolicyEvaluation(patients=5)
+    tables = module.policy_tables()
+    tables[1, 2] = torch.tensor([0.25, 0.75])
+    module.policy_tables = lambda: tables
+    evaluation.on_validation_epoch_end(trainer, module)
+    assert torch.equal(evaluation.policies[7], tables.float())
 
 
 def test_a_score_outside_of_a_fit_is_not_part_of_its_story(trainer):
