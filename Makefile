@@ -21,13 +21,14 @@ PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install lint format type test test-full train tensorboard scorecard benchmark clean
+.PHONY: help install lint format type test test-full train tensorboard grid reproduce reproduce-more scorecard \
+	benchmark clean
 
 help: ## show this list
 	@echo "sepsis-rl: treatment policies for sepsis, learned from records"
 	@echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) \
-		| while IFS='|' read -r name what; do printf '  make %-12s %s\n' "$$name" "$$what"; done
+		| while IFS='|' read -r name what; do printf '  make %-14s %s\n' "$$name" "$$what"; done
 	@echo
 	@sed -n 's/^#   \(make .*\)/  \1/p' $(firstword $(MAKEFILE_LIST))
 
@@ -56,12 +57,38 @@ train: $(STAMP) ## train CQL: lightning fit --config configs/cql.yaml
 tensorboard: $(STAMP) ## show the curves of all runs in a browser
 	@$(BIN)/tensorboard --logdir runs $(ARGS)
 
+# $(call run,NAME,CONFIG,OPTIONS) trains a run, goes on with one that was stopped, leaves a finished one.
+run = [ -f runs/$(1)/version_0/metrics.json ] || $(BIN)/lightning fit --config configs/$(2).yaml $(3) \
+	--trainer.logger.init_args.name $(1) \
+	$$([ ! -f runs/$(1)/version_0/checkpoints/last.ckpt ] || echo --ckpt_path last)
+# Commas inside a call would end its argument.
+SEEDS := [42,123,456]
+EXTREMES := [0.0,0.5]
+SPREAD := [0.0,0.05,0.1,0.5,2.0]
+GRID := runs/essay-bc/version_0 runs/essay-cql/version_0
+DATA_SEEDS := 1 2 3 4
+VARIATIONS := $(patsubst configs/essay/%.yaml,%,$(wildcard configs/essay/*.yaml))
+
+grid: $(STAMP) ## train the essay's grid: BC x 3 seeds, CQL 7 alphas x 3 seeds; goes on after a stop
+	@$(call run,essay-bc,bc,--model.seed '$(SEEDS)')
+	@$(call run,essay-cql,sweep)
+
+reproduce: grid ## the essay's experiment: train the grid, then the report next to the truth
+	@$(BIN)/lightning report $(GRID) --output reproduction $(ARGS)
+
+reproduce-more: grid ## the same with four more data sets, and sizes, networks and rates varied
+	@for seed in $(DATA_SEEDS); do \
+		$(call run,essay-bc-data-$$seed,bc,--model.seed '$(SEEDS)' --data.seed $$seed) || exit; \
+		$(call run,essay-cql-data-$$seed,sweep,--model.alpha '$(EXTREMES)' --data.seed $$seed) || exit; \
+	done
+	@for name in $(VARIATIONS); do \
+		$(call run,essay-$$name,sweep,--config configs/essay/$$name.yaml) || exit; \
+	done
+	@$(BIN)/lightning report $(GRID) $$(ls -d runs/essay-*/version_0) --output reproduction-more $(ARGS)
+
 scorecard: $(STAMP) ## hold estimates from recorded data against the truth: an hour, goes on after a stop
-	@[ -f runs/scorecard-bc/version_0/metrics.json ] || $(BIN)/lightning fit --config configs/bc.yaml \
-		$(SHORT) --trainer.logger.init_args.name scorecard-bc
-	@[ -f runs/scorecard-cql/version_0/metrics.json ] || $(BIN)/lightning fit --config configs/sweep.yaml \
-		--model.alpha '[0.0,0.05,0.1,0.5,2.0]' --model.seed 42 $(SHORT) \
-		--trainer.logger.init_args.name scorecard-cql
+	@$(call run,scorecard-bc,bc,$(SHORT))
+	@$(call run,scorecard-cql,sweep,--model.alpha '$(SPREAD)' --model.seed 42 $(SHORT))
 	@$(BIN)/lightning report runs/scorecard-bc/version_0 runs/scorecard-cql/version_0 \
 		--scorecard --output scorecard $(ARGS)
 

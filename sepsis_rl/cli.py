@@ -29,7 +29,8 @@ HELP = """\
   [bold]test[/]      the same on other patients, met by nothing before
   [bold]predict[/]   write a checkpoint's policy as policy.csv
   [bold]select[/]    choose among checkpoints, members and runs from recorded data alone
-  [bold]report[/]    --scorecard: how far to trust estimates from recorded data
+  [bold]report[/]    the essay's figures from finished runs, next to the exact truth
+            --scorecard: how far to trust estimates from recorded data
   [bold]collect[/]   simulate episodes into a file
   [bold]export[/]    take one member out of a sweep's checkpoint
 
@@ -154,7 +155,8 @@ def _select(words: list[str]) -> None:
         "--output",
         type=str | None,
         default=None,
-        help="file to write; selection.json in the folder that holds all runs by default",
+        help="file to write; by default selection.json in the folder that holds all runs, or "
+        "selection-1.json and so on",
     )
     options = parser.parse_args(words).as_dict()
     select(options.pop("runs"), **options)
@@ -167,14 +169,26 @@ def _report(words: list[str]) -> None:
     parser = _CommandParser(
         prog="lightning report",
         allow_abbrev=False,
-        description="Hold estimates from recorded data against policies of known value, on many "
-        "simulated data sets. Stopped, the same command goes on.",
+        description="Write the essay's figures from finished runs, next to the exact truth: a "
+        "page, pictures, and tables of every number behind them. With --scorecard: hold estimates "
+        "from recorded data against policies of known value, on many simulated data sets; "
+        "stopped, the same command goes on.",
     )
     parser.add_argument(
-        "runs", type=str, nargs="*", help="folders of runs whose policies are judged too"
+        "runs", type=str, nargs="*", help="folders of runs, such as runs/sweep/version_0"
     )
-    parser.add_argument("--scorecard", action="store_true", help="what the report is about")
     parser.add_argument("--output", type=str, required=True, help="folder to write to")
+    parser.add_argument(
+        "--tries",
+        type=int,
+        default=500,
+        help="how often the essay's protocol is simulated (default: 500)",
+    )
+    parser.add_argument(
+        "--scorecard",
+        action="store_true",
+        help="judge estimators on the runs' policies and built-in ones; for this alone:",
+    )
     parser.add_argument(
         "--episodes",
         type=str,
@@ -193,7 +207,12 @@ def _report(words: list[str]) -> None:
     )
     options = parser.parse_args(words)
     if not options.scorecard:
-        raise InputError("lightning report needs --scorecard, the one report there is so far")
+        from sepsis_rl.report.assembly import write_report
+
+        if not options.runs:
+            raise InputError("lightning report needs runs, such as runs/sweep/version_0")
+        write_report(options.runs, Path(options.output), tries=options.tries)
+        return
     try:
         episodes = [int(size) for size in options.episodes.split(",")]
     except ValueError as error:

@@ -347,6 +347,7 @@ def roll_out(
     seed: int,
     stage: int,
     strategy: Strategy = "mean",
+    separate_actions: bool = False,
     device: torch.device | str = "cpu",
 ) -> Rollout:
     """Treats patients by policies in `BatchedSepsisEnv`, one episode each.
@@ -363,6 +364,8 @@ def roll_out(
         stage: a number for the occasion (validation, test, ...), so that occasions do not share
             patients.
         strategy: What happens to inadmissible actions.
+        separate_actions: Policies that sample draw their actions from numbers of their own instead
+            of common ones, so that one policy given twice is two tries.
         device: Where to compute.
 
     Returns:
@@ -387,8 +390,10 @@ def roll_out(
     )
     addresses = patients.to(env.device, torch.int64).repeat(n_policies)
     states, _ = env.reset(seed=_stage_seed(seed, stage), options={"patients": addresses})
-    keys = env.episode_keys
     policy = torch.arange(n_policies, device=env.device).repeat_interleave(n_patients)
+    keys = env.episode_keys
+    if separate_actions:
+        keys = hash_address(keys, policy)  # type: ignore[assignment]
     # Rows of all policies, one below the other; each ends at exactly 1, above every draw.
     cumulative = table.reshape(-1, n_actions).cumsum(dim=1)
     cumulative = cumulative / cumulative[:, -1:]

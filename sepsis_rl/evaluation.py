@@ -21,6 +21,7 @@ class Stage(IntEnum):
 
     VALIDATE = 1
     TEST = 2
+    REPORT = 3
 
 
 @dataclass(frozen=True)

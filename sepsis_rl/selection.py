@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
@@ -170,22 +170,26 @@ def _table(
         f"\nEffective sample below {LOW_ESS}: these records cannot judge {low} of the policies; "
         "too few episodes go as they would."
     )
+    intervals = "In parentheses 95 % intervals. " if len(scores.recorded_replicates) else ""
     table = framed_table(
         f"{len(found)} policies on {scores.episodes:,} held-out episodes, best first by "
         f"{SPOKEN[criterion]}",
-        f"{more}FQE %: fitted Q evaluation; as 0: decisions never recorded worth nothing; unseen "
+        f"{more}Of those whose decisions were recorded {100 * scores.recorded:.1f} % survived. "
+        "FQE %: fitted Q evaluation; as 0: decisions never recorded worth nothing; unseen "
         "%: their share. WIS %, WDR %: weighted importance sampling, weighted doubly robust; ESS: "
-        "effective sample of both, in episodes. In parentheses 95 % intervals. "
+        f"effective sample of both, in episodes. {intervals}"
         f"{softening(scores)}" + (warning if low else ""),
     )
     named = {
         "run": [candidate.label for candidate in found],
         "step": [f"{candidate.step:,}" for candidate in found],
-        "member": [candidate.member_name for candidate in found],
+        "member": [candidate.member_name.replace(",", ", ") for candidate in found],
     }
     named = {column: texts for column, texts in named.items() if any(texts)}
     for column in named:
-        table.add_column(column, justify="right" if column == "step" else "left")
+        justify: Literal["left", "right"] = "right" if column == "step" else "left"
+        # Members differ at the end of their names, which is not to be cut off.
+        table.add_column(column, justify=justify, overflow="fold")
     exact = () if survival is None else ("exact %",)
     for column in ("FQE %", "as 0", "unseen", "WIS %", "WDR %", "ESS", *exact):
         table.add_column(column, justify="right", no_wrap=True)

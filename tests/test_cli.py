@@ -849,7 +849,7 @@ def test_a_scorecard_of_a_run(runs, lightning, tmp_path):
     ("words", "said"),
     [
         ([], ["output"]),
-        (["--output=card"], ["--scorecard"]),
+        (["--output=card"], ["needs runs", "runs/sweep/version_0"]),
         (["--scorecard", "--output=card", "--episodes=few"], ["--episodes", "few", "1000,5000"]),
         (["--scorecard", "--output=card", "--data_sets=1"], ["--data_sets", "1", "2 to"]),
         (["nowhere", "--scorecard", "--output=card"], ["nowhere", "is no run"]),

@@ -46,7 +46,7 @@ def parsed(lightning):
 
 
 def test_every_config_is_tested():
-    assert {path.stem for path in CONFIGS.iterdir()} == set(ALGORITHMS)
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == set(ALGORITHMS)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -92,6 +92,33 @@ def test_the_settings_of_the_essay():
     assert config["trainer"].items() >= trainer.items()
     assert config["evaluation"]["patients"] == 10_000
     assert config["evaluation"]["strategy"] == "mean"
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "essay").iterdir()), ids=lambda path: path.stem)
+def test_a_variation_varies_one_thing(lightning, path):
+    """Of the grid at alpha 1, for fewer steps."""
+    ran = lightning.main(
+        "fit", f"--config={CONFIGS / 'sweep.yaml'}", f"--config={path}", "--print_config"
+    )
+    assert ran.code == 0
+    ours, theirs = yaml.safe_load(ran.out), read("sweep")
+    changed = {
+        (group, key)
+        for group in ("model", "data", "trainer")
+        for key, value in (theirs[group].get("init_args") or theirs[group]).items()
+        if (ours[group].get("init_args") or ours[group])[key] != value
+    }
+    changed -= {("model", "alpha"), ("trainer", "max_steps"), ("trainer", "logger")}
+    assert {key for _, key in changed} in (
+        {"episodes"},
+        {"learning_rate"},
+        {"hidden_dims"},
+        {"embedding_dim", "hidden_dims"},
+    )
+    settings = ours["model"]["init_args"]
+    assert (settings["alpha"], settings["seed"]) == (1.0, [42, 123, 456])
+    assert ours["trainer"]["max_steps"] == 20_000
+    assert ours["trainer"]["logger"]["init_args"]["name"] == f"essay-{path.stem}"
 
 
 def test_the_grid_of_the_essay():

@@ -141,6 +141,7 @@ def test_a_run_given_twice_counts_once(select):
         ([BC, "--epsilon=2"], ["epsilon", "2", "0 to 1"]),
         ([BC, "--clip=0"], ["clip", "above 0"]),
         ([BC, "--resamples=-1"], ["resamples", "-1"]),
+        ([BC, "--seed=-1"], ["seed", "-1", "0 or more"]),
         ([BC, "--output=taken"], ["taken", "exists"]),
         ([BC, "--trut"], ["trut", "Did you mean truth"]),
     ],

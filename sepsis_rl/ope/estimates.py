@@ -150,8 +150,9 @@ def evaluate_off_policy(
     Raises:
         InputError: An option is out of range, or policies and episodes differ in their shape.
     """
-    if resamples < 0:
-        raise InputError(f"resamples is {resamples}; accepted: 0 or more")
+    for option, value in (("resamples", resamples), ("seed", seed)):
+        if value < 0:
+            raise InputError(f"{option} is {value}; accepted: 0 or more")
     unknown = [name for name in estimators if name not in ESTIMATORS]
     if unknown:
         raise InputError(f"estimator {unknown[0]!r} is unknown; accepted: {', '.join(ESTIMATORS)}")

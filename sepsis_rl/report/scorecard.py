@@ -52,7 +52,8 @@ from sepsis_rl.report.accuracy import (
     summarize_rules,
 )
 from sepsis_rl.report.judging import EPSILON, Judge, judge_all
-from sepsis_rl.report.scorecard_plot import draw, picture
+from sepsis_rl.report.scorecard_plot import draw
+from sepsis_rl.report.style import picture
 from sepsis_rl.runs import Run, candidates, read_run
 
 BEST_CASE: Final = (
@@ -159,7 +160,7 @@ def scorecard(
             among_runs += [row for row in rows if row.rule != "two_stage"]
         by_policy += summarize_policies(size, estimates, policies)
     figure = draw(by_policy, data_sets)
-    render = picture(figure)
+    render = picture(figure, "scorecard")
     # The first of them says whose the others are.
     files = {
         "scorecard.csv": as_csv(by_rule, header),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,13 +15,10 @@ from sepsis_rl.ope import Estimator
 from sepsis_rl.ope.criteria import SPOKEN
 from sepsis_rl.report.accuracy import PolicyFigures
 from sepsis_rl.report.judging import EPSILON
+from sepsis_rl.report.style import COLORS, MARKERS, new_figure
 
 _DRAWN: Final[tuple[Estimator, ...]] = ("fqe", "fqe_zero", "wis", "is", "dr", "wdr")
 
-# Okabe & Ito (2008), "Color universal design", without its yellow; markers tell kinds apart in
-# gray.
-_COLORS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
-_MARKERS = ("o", "s", "D", "p", "P", "X", "*", "h", "<", ">")
 _LOWEST, _HIGHEST = 40.0, 100.0
 
 
@@ -42,12 +37,10 @@ def draw(figures: Sequence[PolicyFigures], data_sets: int) -> Figure:
     sizes = list(dict.fromkeys(row.episodes for row in figures))
     kinds = list(dict.fromkeys(row.kind for row in figures))
     looks = {
-        kind: (_COLORS[number % len(_COLORS)], _MARKERS[number % len(_MARKERS)])
+        kind: (COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)])
         for number, kind in enumerate(kinds)
     }
-    figure = Figure(
-        figsize=(2.2 * len(_DRAWN) + 0.6, 2.3 * len(sizes) + 1.9), dpi=130, layout="constrained"
-    )
+    figure = new_figure(2.2 * len(_DRAWN) + 0.6, 2.3 * len(sizes) + 1.9)
     panels = figure.subplots(len(sizes), len(_DRAWN), sharex=True, sharey=True, squeeze=False)
     truths = [100 * row.exact_softened for row in figures]
     ends = (min(truths) - 1, max(truths) + 1)
@@ -131,15 +124,3 @@ def _draw_panel(
         beyond = estimate != edge
         arrow = "^" if estimate > edge else "v"
         axes.add_line(_mark(color, arrow if beyond else marker, exact, edge, hollow=beyond))
-
-
-def picture(figure: Figure) -> Callable[[str], bytes]:
-    """Writes the figure in a format, the same bytes each time."""
-
-    def render(form: str) -> bytes:
-        content = io.BytesIO()
-        with matplotlib.rc_context({"svg.hashsalt": "scorecard"}):
-            figure.savefig(content, format=form, metadata={"Date": None} if form == "svg" else None)
-        return content.getvalue()
-
-    return render

@@ -1,0 +1,186 @@
+"""The essay's way of judging a run, on record and simulated many times over.
+
+The essay evaluates a run 20 times on the same 100 simulated patients, keeps the checkpoint that did
+best there, reports what it did there, and averages over three seeds. The best of many noisy figures
+is too high, by how much can be simulated: the policies are known, and so is their exact value.
+
+Source: github.com/anishmariathasan/CQL-sepsis, scripts/03_train_cql.py and src/utils/evaluation.py.
+It seeds the environment for each patient, so that all evaluations of a run, and all algorithms,
+meet the same patients with the same luck; addressed draws do so here. Difference: it cuts episodes
+off at 100 steps.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+
+from sepsis_rl.envs import roll_out
+from sepsis_rl.evaluation import Stage
+from sepsis_rl.mdp import FloatArray, TabularMDP
+from sepsis_rl.report.experiment import Experiment, Member
+
+PATIENTS: Final = 100
+EVALUATIONS: Final = 20
+SEEDS: Final = (42, 123, 456)
+REPORTED: Final = {"CQL": 0.86, "BC": 0.84, "DQN": 0.82, "random": 0.817}
+"""The essay's figure 4: the best alpha, 0.5, for CQL."""
+
+_AT_ONCE: Final = 400_000  # patients times policies: bounds the memory of a rollout
+
+
+def evaluation_rates(
+    mdp: TabularMDP,
+    tables: FloatArray,
+    *,
+    seed: int,
+    tries: int,
+    advance: Callable[[int], None] = lambda count: None,
+) -> FloatArray:
+    """Evaluates policies on 100 patients, again and again on others.
+
+    Args:
+        mdp: The decision process.
+        tables: Policies, (policies, n_states, n_actions), which all meet the same patients. One
+            that samples its actions and is given twice draws them anew.
+        seed: Of the patients.
+        tries: How often. The first is the one on record.
+        advance: Told how many patients were treated since it was last told.
+
+    Returns:
+        Share of the patients who survive, (policies, tries).
+    """
+    policies = torch.tensor(tables)
+    rates = []
+    at_once = max(1, _AT_ONCE // (PATIENTS * len(tables)))
+    for first in range(0, tries, at_once):
+        count = min(at_once, tries - first)
+        patients = torch.arange(first * PATIENTS, (first + count) * PATIENTS)
+        rollout = roll_out(
+            mdp, policies, patients=patients, seed=seed, stage=Stage.REPORT, separate_actions=True
+        )
+        rates.append(rollout.survived.view(len(tables), count, PATIENTS).double().mean(-1).numpy())
+        advance(count * PATIENTS * len(tables))
+    return np.concatenate(rates, axis=1)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Three ways to choose a member's checkpoint, as evaluations counted from 0.
+
+    Attributes:
+        last: The last.
+        protocol: The best by the essay's protocol, on 100 patients of the member's seed.
+        exact: The best by exact survival, the ceiling of any choice.
+        reported: What the protocol reports for its choice, a share of 100 patients.
+        survival: Exact survival of the three, by their names.
+    """
+
+    last: int
+    protocol: int
+    exact: int
+    reported: float
+    survival: dict[str, float]
+
+
+def choose(member: Member, rates: FloatArray) -> Choice:
+    """Chooses a member's checkpoint in three ways.
+
+    Args:
+        member: Which one.
+        rates: Of its evaluations, (evaluations, tries); the first try counts. The first of equals
+            is kept, as the essay's code does.
+    """
+    exact = member.metrics["survival_exact"]
+    last, protocol, best = len(exact) - 1, int(rates[:, 0].argmax()), int(exact.argmax())
+    return Choice(
+        last=last,
+        protocol=protocol,
+        exact=best,
+        reported=float(rates[protocol, 0]),
+        survival={
+            "last": float(exact[last]),
+            "protocol": float(exact[protocol]),
+            "exact": float(exact[best]),
+        },
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Protocol:
+    """The protocol carried out on an experiment.
+
+    Attributes:
+        rates: For each member of the grid, (evaluations, tries).
+        choices: For each member.
+        random: The best of 20 evaluations of four algorithms that all act uniformly at random,
+            (seeds, 4, tries).
+        random_on_others: The same of one of them, had each evaluation met other patients,
+            (seeds, tries).
+    """
+
+    rates: Mapping[Member, FloatArray]
+    choices: Mapping[Member, Choice]
+    random: FloatArray
+    random_on_others: FloatArray
+
+    def reported(self, members: Sequence[Member]) -> FloatArray:
+        """What the essay would report of a setting's members, (tries,)."""
+        mean: FloatArray = np.mean([self.rates[member].max(axis=0) for member in members], axis=0)
+        return mean
+
+
+def carry_out(
+    experiment: Experiment, *, tries: int, advance: Callable[[int], None] = lambda count: None
+) -> Protocol:
+    """Carries out the essay's protocol on the grid and on policies that act at random.
+
+    Args:
+        experiment: Its members keep their seeds for patients, as in the essay.
+        tries: How often.
+        advance: Told how many patients were treated since it was last told.
+    """
+    mdp = experiment.mdp
+    rates = {
+        member: evaluation_rates(
+            mdp, member.tables(), seed=member.seed, tries=tries, advance=advance
+        )
+        for member in experiment.members
+    }
+    table = np.full((1, *mdp.admissible.shape), 1 / mdp.n_actions)
+    tables = np.repeat(table, len(REPORTED) * EVALUATIONS, axis=0)
+    alike = [
+        evaluation_rates(mdp, tables, seed=seed, tries=tries, advance=advance)
+        .reshape(len(REPORTED), EVALUATIONS, tries)
+        .max(axis=1)
+        for seed in SEEDS
+    ]
+    others = [
+        evaluation_rates(mdp, table, seed=-seed, tries=EVALUATIONS * tries, advance=advance)
+        .reshape(EVALUATIONS, tries)
+        .max(axis=0)
+        for seed in SEEDS
+    ]
+    return Protocol(
+        rates=rates,
+        choices={member: choose(member, of_member) for member, of_member in rates.items()},
+        random=np.stack(alike),
+        random_on_others=np.stack(others),
+    )
+
+
+def patients_to_treat(experiment: Experiment, tries: int) -> int:
+    """How many patients `carry_out` treats: what its progress counts to."""
+    policies = sum(len(member.steps) for member in experiment.members)
+    return (policies + len(SEEDS) * (len(REPORTED) + 1) * EVALUATIONS) * tries * PATIENTS
+
+
+def share_in_order(reported: Sequence[FloatArray]) -> float:
+    """How often figures come out in strictly falling order, as the essay's did."""
+    ordered = [first > second for first, second in itertools.pairwise(reported)]
+    return float(np.all(ordered, axis=0).mean())

@@ -1,0 +1,193 @@
+"""Which doses policies give: the essay's figures 6 and 7, and the clinician's page."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from sepsis_rl.planning import evaluate
+from sepsis_rl.policies import clinician_mode_policy, clinician_policy, optimal_policy
+from sepsis_rl.report.actions import action_distribution, dose_grids, sofa_strata
+from sepsis_rl.report.clinic import by_sofa, disagreements
+from sepsis_rl.report.values import STATE, q_values
+
+ALL = (action_distribution, dose_grids, q_values, by_sofa, disagreements)
+SETTINGS = ("BC", "DQN", "CQL α=0.5")
+
+
+@pytest.fixture(scope="module")
+def visits(experiment, mdp):
+    """By policy, of its last evaluation."""
+    found = {"clinician": evaluate(mdp, clinician_policy(mdp).probabilities).visits}
+    for setting in SETTINGS:
+        (member,) = [m for m in experiment.members if m.setting == setting]
+        found[setting] = evaluate(mdp, member.tables()[-1]).visits
+    return found
+
+
+def only(experiment, *settings):
+    kept = [member for member in experiment.members if member.setting in settings]
+    return dataclasses.replace(experiment, members=kept)
+
+
+def test_strata_share_out_the_patients(mdp):
+    strata = sofa_strata(mdp)
+    assert sum(states.astype(int) for states in strata.values()).tolist() == (
+        (~mdp.terminal).astype(int).tolist()
+    )
+    ends = [(mdp.sofa_scores[s].min(), mdp.sofa_scores[s].max()) for s in strata.values()]
+    assert ends[0][1] < 5 <= ends[1][0]
+    assert ends[1][1] < 8 <= ends[2][0]
+    assert ends[2][1] < 11 <= ends[3][0]
+
+
+def test_shares_of_actions(experiment, visits, mdp):
+    exhibit = action_distribution(experiment)
+    assert len(exhibit.rows) == 4 * 25
+    for row in exhibit.rows:
+        own = visits[row["policy"]]
+        share = own[:, row["action"]].sum() / own.sum()
+        assert row["share_of_decisions"] == pytest.approx(share)
+        assert row["lowest_seed"] == row["highest_seed"] == pytest.approx(share)
+        assert row["action"] == 5 * row["iv_fluid_level"] + row["vasopressor_level"]
+    states = [row["share_of_states"] for row in exhibit.rows if row["policy"] == "BC"]
+    (member,) = experiment.of("BC")
+    assert states == pytest.approx(np.bincount(member.actions[-1][:713], minlength=25) / 713)
+    first = np.sort(np.argsort(-visits["BC"].sum(axis=0))[:3])
+    assert f"BC {', '.join(map(str, first))} (" in exhibit.text
+
+
+def test_seeds_are_averaged(experiment, mdp):
+    exhibit = action_distribution(only(experiment, "CQL α=1"))
+    shares = []
+    for member in experiment.of("CQL", 1.0):
+        own = evaluate(mdp, member.tables()[-1]).visits.sum(axis=0)
+        shares.append(own / own.sum())
+    rows = [row for row in exhibit.rows if row["policy"] == "CQL α=1"]
+    for name, expected in (
+        ("share_of_decisions", np.mean(shares, axis=0)),
+        ("lowest_seed", np.min(shares, axis=0)),
+        ("highest_seed", np.max(shares, axis=0)),
+    ):
+        assert [row[name] for row in rows] == pytest.approx(expected)
+    assert not np.allclose(shares[0], shares[1])
+
+
+def test_dose_grids(experiment, visits, mdp):
+    exhibit = dose_grids(experiment)
+    strata = {"all decisions": ~mdp.terminal, **sofa_strata(mdp)}
+    assert len(exhibit.rows) == 4 * 5 * 25
+    for row in exhibit.rows:
+        own = visits[row["policy"]][strata[row["stratum"]]]
+        action = 5 * row["iv_fluid_level"] + row["vasopressor_level"]
+        assert row["share"] == pytest.approx(own[:, action].sum() / own.sum(), abs=1e-12)
+    # Vasopressors to the right, fluids upward, where the clinicians' first column is the largest.
+    axes = exhibit.figure.axes[0]
+    drawn = axes.images[0].get_array()
+    assert axes.images[0].origin == "lower"
+    expected = [
+        100 * row["share"]
+        for row in exhibit.rows
+        if (row["policy"], row["stratum"]) == ("clinician", "all decisions")
+    ]
+    assert drawn.ravel().tolist() == pytest.approx(expected)
+    assert drawn[:, 0].sum() > 80
+
+
+def test_q_values(experiment):
+    exhibit = q_values(experiment)
+    counts = experiment.data.pair_counts
+    assert len(exhibit.rows) == 2 * 25
+    for row in exhibit.rows:
+        (member,) = [m for m in experiment.members if m.setting == row["setting"]]
+        q, action = member.scores(), row["action"]
+        assert row[f"q_of_state_{STATE}"] == q[STATE, action]
+        assert row["q_mean_over_states"] == pytest.approx(q[:713, action].mean())
+        assert row["q_sd_over_states"] == pytest.approx(q[:713, action].std())
+        assert row[f"count_in_state_{STATE}"] == counts[STATE, action]
+        assert row["count"] == counts[:713, action].sum()
+    q = experiment.of("DQN")[0].scores()[:713]
+    seen = counts[:713] > 0
+    said = f"DQN: mean Q of recorded pairs {q[seen].mean():.3g}, of pairs never recorded "
+    assert said + f"{q[~seen].mean():.3g}, standard" in exhibit.text
+    assert f"actions {q.std(axis=1).mean():.3g}." in exhibit.text
+
+
+def test_survival_by_severity(experiment, mdp, visits):
+    exhibit = by_sofa(experiment)
+    assert len(exhibit.rows) == len(exhibit.shown) == 4 * 5
+    found = {(row["stratum"], row["policy"]): row for row in exhibit.rows}
+    # FACTS: exact survival by start SOFA.
+    for stratum, clinician, optimum in (
+        ("SOFA < 5", 0.816, 0.915),
+        ("SOFA 5–8", 0.795, 0.884),
+        ("SOFA 8–11", 0.758, 0.849),
+        ("SOFA ≥ 11", 0.685, 0.799),
+    ):
+        assert found[stratum, "clinician"]["survival"] == pytest.approx(clinician, abs=6e-4)
+        assert found[stratum, "optimum"]["survival"] == pytest.approx(optimum, abs=6e-4)
+    for policy in ("clinician", *SETTINGS, "optimum"):
+        own = [row for row in exhibit.rows if row["policy"] == policy]
+        shares = np.array([row["share_of_patients"] for row in own])
+        assert shares.sum() == pytest.approx(1)
+        whole = shares @ [row["survival"] for row in own]
+        table = (
+            optimal_policy(mdp).probabilities
+            if policy == "optimum"
+            else visits[policy] / np.maximum(visits[policy].sum(axis=1, keepdims=True), 1e-300)
+        )
+        table = np.where(table.sum(axis=1, keepdims=True) > 0.5, table, 1 / 25)
+        assert whole == pytest.approx(evaluate(mdp, table).survival, abs=1e-9)
+
+
+def test_what_is_done_for_a_stratum(experiment, mdp):
+    rows = by_sofa(experiment).rows
+    (row,) = [r for r in rows if (r["stratum"], r["policy"]) == ("SOFA ≥ 11", "BC")]
+    start = np.where((mdp.sofa_scores >= 11) & ~mdp.terminal, mdp.start, 0)
+    of_stratum = dataclasses.replace(mdp, start=start / start.sum())
+    visits = evaluate(of_stratum, experiment.of("BC")[0].tables()[-1]).visits
+    share = visits / visits.sum()
+    fluids, vasopressors = np.divmod(np.arange(25), 5)
+    assert row["iv_fluid_level"] == pytest.approx((share @ fluids).sum())
+    assert row["vasopressor_level"] == pytest.approx((share @ vasopressors).sum())
+    assert row["agreement"] == pytest.approx((share * mdp.clinician).sum())
+    counts = experiment.data.pair_counts
+    assert row["unsupported"] == pytest.approx(share[counts == 0].sum())
+    assert row["share_of_patients"] == pytest.approx(start.sum())
+    assert 0 < row["unsupported"] < 1
+
+
+def test_disagreements(experiment, mdp, visits):
+    exhibit = disagreements(experiment, count=7)
+    (member,) = experiment.of("CQL", 0.5)
+    clinicians = clinician_mode_policy(mdp).actions
+    own = visits["CQL α=0.5"].sum(axis=1)
+    differs = [s for s in range(713) if member.actions[-1][s] != clinicians[s]]
+    assert sorted(row["state"] for row in exhibit.rows) == differs
+    shares = [row["share_of_visits"] for row in exhibit.rows]
+    assert shares == sorted(shares, reverse=True)
+    assert len(exhibit.shown) == 7
+    q, counts = member.scores(), experiment.data.pair_counts
+    for row in exhibit.rows:
+        state, ours, theirs = row["state"], row["policy_action"], row["clinician_action"]
+        assert (ours, theirs) == (member.actions[-1][state], clinicians[state])
+        assert row["share_of_visits"] == pytest.approx(own[state] / own.sum())
+        assert (row["policy_q"], row["clinician_q"]) == (q[state, ours], q[state, theirs])
+        assert (row["policy_count"], row["clinician_count"]) == (
+            counts[state, ours],
+            counts[state, theirs],
+        )
+        assert row["sofa"] == mdp.sofa_scores[state]
+    first, shown = exhibit.rows[0], exhibit.shown[0]
+    assert shown["policy"] == mdp.dose_grid.name(first["policy_action"])
+    assert shown["Q gap"] == f"{first['policy_q'] - first['clinician_q']:+.3f}"
+    assert f"in {len(differs)} states, {100 * sum(shares):.0f} % of its own" in exhibit.text
+
+
+def test_what_the_runs_do_not_have(experiment):
+    assert all(draw(only(experiment)) is None for draw in ALL)
+    alone = only(experiment, "BC")
+    assert q_values(alone) is None
+    assert disagreements(alone) is None
+    assert {row["policy"] for row in action_distribution(alone).rows} == {"clinician", "BC"}
+    assert len(by_sofa(alone).rows) == 4 * 3

@@ -1,0 +1,197 @@
+"""Finished runs put together."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sepsis_rl.checkpoints import load_algorithm
+from sepsis_rl.errors import InputError
+from sepsis_rl.report.experiment import read_experiment
+from sepsis_rl.runs import read_run
+
+GRID = [f"runs/{name}/version_0" for name in ("sweep", "cql", "dqn", "bc")]
+NEW = "--trainer.logger.init_args.name=new"
+
+
+def told(experiment):
+    """The one problem of an experiment."""
+    assert len(experiment.problems) == 1
+    return experiment.problems[0]
+
+
+@pytest.fixture
+def new(runs, lightning):
+    """Fits something else beside the finished runs, and puts it together with them."""
+
+    def fit(config, *options):
+        assert lightning("fit", config, NEW, *options).code == 0
+        return read_experiment([*GRID, "runs/new/version_0"])
+
+    return fit
+
+
+def test_members_of_several_runs_stand_in_order(runs):
+    experiment = read_experiment(GRID)
+    assert experiment.problems == []
+    assert [(member.setting, member.seed) for member in experiment.members] == [
+        ("BC", 42),
+        ("DQN", 42),
+        ("CQL α=0.1", 7),
+        ("CQL α=0.1", 42),
+        ("CQL α=0.5", 42),
+        ("CQL α=1", 7),
+        ("CQL α=1", 42),
+    ]
+    assert experiment.settings == ["BC", "DQN", "CQL α=0.1", "CQL α=0.5", "CQL α=1"]
+    assert experiment.everywhere == experiment.members
+    assert [member.seed for member in experiment.of("CQL", 1.0)] == [7, 42]
+    assert len(experiment.of("CQL")) == 5
+    assert [member.alpha for member in experiment.nearest(0.6)] == [0.5]
+    assert experiment.data.content_hash == read_run(GRID[1]).data.content_hash
+    assert all(member.data is experiment.data for member in experiment.members)
+
+
+def test_a_member_is_what_its_checkpoints_hold(runs):
+    metrics = json.loads(Path("runs/sweep/version_0/metrics.json").read_text())
+    for member in read_experiment(GRID[:1]).members:
+        assert member.steps.tolist() == [4, 8, 10]
+        folder = member.run / "checkpoints"
+        for step, table in zip((4, 8, 10), member.tables(), strict=True):
+            module = load_algorithm(folder / f"step={step}.ckpt")
+            assert module.members.names[member.index] == member.name
+            assert torch.equal(module.policy_tables()[member.index], torch.tensor(table))
+        assert np.array_equal(member.scores(), module.scores()[member.index].double().numpy())
+        for row, entry in enumerate(metrics["fit"]["evaluations"]):
+            for name, value in entry["members"][member.index].items():
+                assert member.metrics[name][row] == value
+        assert member.survival == member.metrics["survival_exact"][-1]
+
+
+def test_shares_join(runs, lightning):
+    members = ("--model.alpha=[0.1,1.0]", "--model.seed=[42,7]")
+    for share in ("1/2", "2/2"):
+        assert lightning("fit", "sweep", NEW, f"--model.share={share}", *members).code == 0
+    joined = read_experiment(["runs/new/version_0", "runs/new/version_1"])
+    whole = read_experiment(GRID[:1])
+    assert joined.problems == []
+    assert [m.name for m in joined.members] == [m.name for m in whole.members]
+    for ours, theirs in zip(joined.members, whole.members, strict=True):
+        assert np.array_equal(ours.actions, theirs.actions)
+        assert np.allclose(ours.scores(), theirs.scores(), rtol=1e-5, atol=1e-6)
+
+
+def test_alpha_0_is_dqn_and_counts_once(new):
+    experiment = new("sweep", "--model.alpha=[0.0,2.0]", "--model.seed=42")
+    assert [m.seed for m in experiment.of("DQN")] == [42]
+    assert [m.run.parent.name for m in experiment.of("DQN")] == ["dqn"]
+    assert len(experiment.of("CQL", 2.0)) == 1
+    assert "new/version_0 alpha=0 is left out: runs/dqn/version_0 holds the same" in told(
+        experiment
+    )
+
+
+def test_other_episodes_are_another_data_set(new):
+    experiment = new("cql", "--data.seed=5")
+    assert experiment.problems == []
+    assert [(m.setting, m.data.train.provenance.seed) for m in experiment.elsewhere] == [
+        ("CQL α=0.5", 5)
+    ]
+    assert experiment.everywhere == experiment.members + experiment.elsewhere
+    assert len(experiment.members) == 7
+
+
+@pytest.mark.parametrize(
+    ("option", "varied"),
+    [
+        ("--data.episodes=70", "data.episodes"),
+        ("--model.learning_rate=0.01", "learning_rate"),
+        ("--model.hidden_dims=[4,4]", "network"),
+    ],
+)
+def test_one_thing_varied(new, option, varied):
+    """Also with fewer steps."""
+    experiment = new("cql", option, "--trainer.max_steps=4")
+    assert experiment.problems == []
+    assert len(experiment.members) == 7
+    assert [(name, len(found)) for name, found in experiment.variations.items()] == [(varied, 1)]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--model.gamma=0.5"], "it differs from runs/cql/version_0 in gamma"),
+        (["--trainer.max_steps=4"], "in its 4 steps"),
+        (["--data.episodes=70", "--model.learning_rate=0.01"], "in learning_rate, data.episodes"),
+        (["--data.policy=random"], "in its data"),
+    ],
+)
+def test_what_is_not_comparable_is_named(runs, lightning, options, said):
+    assert lightning("fit", "cql", NEW, *options).code == 0
+    experiment = read_experiment([*GRID[1:], "runs/new/version_0"])
+    assert len(experiment.members) == 3
+    assert experiment.elsewhere == []
+    assert experiment.variations == {}
+    assert told(experiment).startswith("runs/new/version_0 is left out:")
+    assert told(experiment).endswith(said)
+
+
+def lose_the_metrics(run):
+    (run / "metrics.json").unlink()
+
+
+def go_on_from_elsewhere(run):
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["fit"]["step"] = 8
+    (run / "metrics.json").write_text(json.dumps(metrics))
+
+
+def tear(run):
+    path = run / "checkpoints" / "last.ckpt"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def forget_the_policies(run):
+    path = run / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    del checkpoint["callbacks"]["PolicyEvaluation"]["policies"]
+    torch.save(checkpoint, path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (shutil.rmtree, "is no run"),
+        (lose_the_metrics, "unfinished, at step 10; `lightning fit --config runs/cql/version_0/"),
+        (go_on_from_elsewhere, "unfinished, at step 10"),
+        (tear, "cannot be read"),
+        (forget_the_policies, "older version"),
+    ],
+)
+def test_a_run_that_cannot_be_used_is_named(runs, spoil, said):
+    spoil(runs / "cql" / "version_0")
+    experiment = read_experiment(GRID)
+    assert len(experiment.members) == 6
+    assert told(experiment).startswith("runs/cql/version_0 is left out:")
+    assert said in told(experiment)
+
+
+def test_a_policy_that_samples_is_left_out(new):
+    assert "samples" in told(new("bc", "--model.sampled=true"))
+
+
+def test_a_run_given_twice_counts_once(runs):
+    experiment = read_experiment([GRID[1], f"{GRID[1]}/", Path(GRID[1]).resolve()])
+    assert (len(experiment.members), experiment.problems) == (1, [])
+
+
+def test_without_any_run_all_reasons_are_told(runs):
+    shutil.rmtree(runs / "bc")
+    lose_the_metrics(runs / "cql" / "version_0")
+    with pytest.raises(InputError) as refused:
+        read_experiment([GRID[1], GRID[3]])
+    for text in ("runs/cql/version_0", "unfinished", "runs/bc/version_0", "is no run"):
+        assert text in str(refused.value)

@@ -1,0 +1,125 @@
+"""The essay's protocol, simulated."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from sepsis_rl.envs import roll_out
+from sepsis_rl.evaluation import Stage
+from sepsis_rl.planning import evaluate
+from sepsis_rl.policies import clinician_mode_policy, optimal_policy, random_policy
+from sepsis_rl.report.protocol import (
+    EVALUATIONS,
+    REPORTED,
+    SEEDS,
+    carry_out,
+    evaluation_rates,
+    patients_to_treat,
+    share_in_order,
+)
+
+
+@pytest.fixture(scope="module")
+def tables(mdp):
+    return np.stack([make(mdp).probabilities for make in (optimal_policy, clinician_mode_policy)])
+
+
+def test_a_rate_is_that_of_a_hundred_patients(mdp, tables, monkeypatch):
+    whole = evaluation_rates(mdp, tables, seed=4, tries=3)
+    assert whole.shape == (2, 3)
+    assert np.array_equal(np.round(100 * whole), 100 * whole)
+    monkeypatch.setattr("sepsis_rl.report.protocol._AT_ONCE", 250)  # a try at a time
+    told = []
+    assert np.array_equal(
+        evaluation_rates(mdp, tables, seed=4, tries=3, advance=told.append), whole
+    )
+    assert told == [200, 200, 200]
+    assert not np.array_equal(evaluation_rates(mdp, tables, seed=5, tries=3), whole)
+
+
+def test_rates_average_to_the_truth(mdp, tables):
+    """Within four standard errors of 20,000 patients."""
+    rates = evaluation_rates(mdp, tables, seed=1, tries=200).mean(axis=1)
+    for rate, table in zip(rates, tables, strict=True):
+        exact = evaluate(mdp, table).survival
+        assert abs(rate - exact) < 4 * (exact * (1 - exact) / 20_000) ** 0.5
+
+
+def test_evaluations_share_their_patients(mdp, tables):
+    """So do algorithms of one seed: a policy given twice does equally well, if it samples nothing.
+
+    One that acts at random does not, but on the same patients it has the same luck.
+    """
+    twice = evaluation_rates(mdp, tables[[0, 0]], seed=1, tries=5)
+    assert np.array_equal(twice[0], twice[1])
+    random = np.repeat(random_policy(mdp).probabilities[None], 2, axis=0)
+    one, other = evaluation_rates(mdp, random, seed=1, tries=150)
+    assert not np.array_equal(one, other)
+    assert 0.2 < np.corrcoef(one, other)[0, 1] < 0.8
+
+
+def test_separate_actions_are_another_sample_of_the_same_policy(mdp):
+    table = random_policy(mdp).probabilities[None].repeat(2, axis=0)
+    options = {"patients": torch.arange(3000), "seed": 2, "stage": Stage.REPORT}
+    common = roll_out(mdp, table, **options).survived
+    separate = roll_out(mdp, table, separate_actions=True, **options).survived
+    assert torch.equal(common[0], common[1])
+    assert not torch.equal(separate[0], separate[1])
+    exact = evaluate(mdp, table[0]).survival
+    for survived in separate:
+        error = (exact * (1 - exact) / 3000) ** 0.5
+        assert abs(survived.double().mean().item() - exact) < 4 * error
+
+
+def test_three_choices_of_a_checkpoint(experiment, protocol):
+    for member in experiment.members:
+        rates, choice = protocol.rates[member], protocol.choices[member]
+        assert rates.shape == (3, 3)  # evaluations, tries
+        on_record = evaluation_rates(experiment.mdp, member.tables(), seed=member.seed, tries=1)
+        assert np.array_equal(rates[:, :1], on_record)
+        exact = [evaluate(experiment.mdp, table).survival for table in member.tables()]
+        best = int(np.argmax(on_record[:, 0]))
+        assert (choice.last, choice.protocol, choice.exact) == (2, best, int(np.argmax(exact)))
+        assert choice.reported == on_record.max()
+        for way, index in (("last", 2), ("protocol", best), ("exact", choice.exact)):
+            assert choice.survival[way] == pytest.approx(exact[index], abs=1e-9)
+
+
+def test_what_the_essay_would_report_of_a_setting(experiment, protocol):
+    members = experiment.of("CQL", 1.0)
+    expected = [np.mean([max(protocol.rates[m][:, k]) for m in members]) for k in range(3)]
+    assert protocol.reported(members).tolist() == pytest.approx(expected)
+
+
+def test_the_progress_counts_to_its_end(experiment):
+    told = []
+    carry_out(experiment, tries=1, advance=told.append)
+    assert sum(told) == patients_to_treat(experiment, 1)
+
+
+def test_the_best_of_noise(mdp, experiment):
+    """On other patients each time it is the largest of 20 binomial counts."""
+    found = carry_out(dataclasses.replace(experiment, members=[]), tries=60)
+    assert found.random.shape == (len(SEEDS), len(REPORTED), 60)
+    assert found.random_on_others.shape == (len(SEEDS), 60)
+    exact = evaluate(mdp, random_policy(mdp).probabilities).survival
+    counts = np.arange(101)
+    largest = scipy.stats.binom.cdf(counts, 100, exact) ** EVALUATIONS
+    expected = (counts * np.diff(largest, prepend=0)).sum() / 100
+    assert expected == pytest.approx(0.857, abs=0.003)
+    rates = found.random_on_others.ravel()
+    assert abs(rates.mean() - expected) < 4 * rates.std() / len(rates) ** 0.5
+    # On the same patients the tries have their luck in common, and the best of them is less good.
+    same = found.random.mean()
+    assert exact + 0.03 < same < expected - 0.01
+
+
+def test_how_often_figures_fall():
+    rows = [np.array([3, 3, 1, 2]), np.array([2, 3, 2, 1]), np.array([1, 1, 3, 0])]
+    assert share_in_order(rows) == 0.5
+    orders = np.array(list(itertools.permutations(range(4)))).T
+    assert share_in_order(list(orders)) == 1 / 24
