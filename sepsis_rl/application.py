@@ -6,6 +6,7 @@ import inspect
 import logging
 import os
 import re
+import threading
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,20 +21,28 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.profilers import PassThroughProfiler
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
+from torch.distributed import DistError
 
 from sepsis_rl.algorithms import BC, CQL, DQN, OfflineAlgorithm
 from sepsis_rl.callbacks import (
     DoseGridImages,
     FitProgressBar,
+    GracefulStop,
     OffPolicyEvaluation,
     PolicyEvaluation,
     PolicyExport,
     Results,
     SoftTargetUpdate,
 )
-from sepsis_rl.checkpoints import compare_with, find_last, read_checkpoint, run_folder
+from sepsis_rl.checkpoints import (
+    SafeCheckpointIO,
+    compare_with,
+    find_last,
+    read_checkpoint,
+    run_folder,
+)
 from sepsis_rl.data.datamodule import OfflineDataModule, check_batch_size
-from sepsis_rl.errors import InputError
+from sepsis_rl.errors import InputError, LostProcessError
 from sepsis_rl.loggers import RunLogger
 from sepsis_rl.messages import explain, input_error_behind
 
@@ -46,6 +55,7 @@ def run(words: list[str]) -> None:
 
     Raises:
         InputError: What was given cannot be used.
+        LostProcessError: Another process of the run ended.
     """
     quiet()
     try:
@@ -56,10 +66,23 @@ def run(words: list[str]) -> None:
         raise InputError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
     except ValueError as error:  # jsonargparse wraps what a constructor raises
         raise input_error_behind(error) or error from error.__cause__
+    except RuntimeError as error:
+        if not _is_of_processes(error):
+            raise
+        reason = re.sub(r"^\[[^\]]*\] ", "", str(error).splitlines()[0])  # a line of C++
+        raise LostProcessError(
+            f"another process of this run ended or cannot be reached any more: {reason}"
+        ) from error
+
+
+def _is_of_processes(error: RuntimeError) -> bool:
+    """Whether it tells of another process; gloo's errors have no class of their own."""
+    return isinstance(error, DistError) or re.search("gloo|Connection", str(error)) is not None
 
 
 def quiet() -> None:
     """Leaves the screen to what the user asked for."""
+    threading.excepthook = _report_thread
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*LightningCLI's args parameter.*")
@@ -67,7 +90,18 @@ def quiet() -> None:
     # Nothing is loaded by workers here, and a resumed run belongs in its own folder.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*The dirpath has changed.*")
+    # All processes compute the same figures.
+    warnings.filterwarnings("ignore", ".*It is recommended to use .*sync_dist=True.*")
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
+
+
+def _report_thread(failed: threading.ExceptHookArgs) -> None:
+    """Reports an exception of a thread, but for a file's.
+
+    TensorBoard writes in a thread, and raises what went wrong there again where it is waited for.
+    """
+    if not isinstance(failed.exc_value, OSError):
+        threading.__excepthook__(failed)
 
 
 class _Parser(LightningArgumentParser):
@@ -123,6 +157,7 @@ class SepsisCLI(LightningCLI):
     """
 
     def __init__(self, args: list[str]) -> None:
+        self._words = args
         super().__init__(
             OfflineAlgorithm,
             OfflineDataModule,
@@ -207,6 +242,7 @@ class SepsisCLI(LightningCLI):
             callbacks.append(DoseGridImages())
             if config.get("enable_progress_bar") is not False:
                 callbacks.append(FitProgressBar())
+            callbacks.append(GracefulStop(self._words))  # after the bar, which leaves the screen
         else:
             kwargs = {"logger": False, "enable_progress_bar": False, **kwargs}
         if self.subcommand == "predict":
@@ -215,6 +251,9 @@ class SepsisCLI(LightningCLI):
         if config.get("profiler") is None:
             kwargs = {"profiler": _NoProfiler(), **kwargs}
         self.trainer_defaults["callbacks"] = callbacks
+        plugins = config.get("plugins") or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        kwargs = {"plugins": [SafeCheckpointIO(), *plugins], **kwargs}
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:

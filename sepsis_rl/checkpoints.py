@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import re
 import struct
@@ -10,6 +11,8 @@ from typing import Any
 
 import fsspec
 import torch
+from fsspec.implementations.local import LocalFileSystem
+from lightning.fabric.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from sepsis_rl.algorithms import BC, CQL, DQN, OfflineAlgorithm
@@ -35,6 +38,41 @@ _UNREADABLE = (
 )
 _ENTRIES = {"state_dict", "hyper_parameters", "global_step"}
 _IDENTITY = {"format", "algorithm", "members", "names"}
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Checkpoint files that are whole or not there, and that nothing is ever run from.
+
+    Lightning's own writes into TMPDIR and moves the file; from another file system that is a copy,
+    which a kill leaves torn. This one writes beside, syncs and renames.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Writes a checkpoint.
+
+        Args:
+            checkpoint: Tensors and primitives.
+            path: Where to; an address of a remote file system is left to Lightning.
+            storage_options: Not accepted, as in Lightning's own.
+        """
+        file_system, local = fsspec.core.url_to_fs(str(path))
+        if storage_options is not None or not isinstance(file_system, LocalFileSystem):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        for torn in Path(local).parent.glob(f".{Path(local).name}.*.tmp"):
+            torn.unlink(missing_ok=True)  # of a process that was killed while it wrote
+        content = io.BytesIO()  # torch's writer hides what a full disk says
+        torch.save(checkpoint, content)
+        with atomic_write(local) as file:
+            file.write(content.getbuffer())
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Reads a checkpoint: tensors and primitives alone, whatever the caller says."""
+        return super().load_checkpoint(path, map_location, weights_only=True)
 
 
 def find_last(runs: str | Path, name: str) -> Path:

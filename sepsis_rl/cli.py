@@ -5,6 +5,8 @@ Lightning takes seconds to import, so only the commands that need it do.
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +16,7 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from sepsis_rl.data.collection import PolicyName, behavior_policy, collect
-from sepsis_rl.errors import InputError
+from sepsis_rl.errors import InputError, LostProcessError
 from sepsis_rl.mdp import load_icu_sepsis
 from sepsis_rl.messages import explain
 
@@ -45,7 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Words after the program's name; the command line's own by default.
 
     Returns:
-        The exit code: 0, or 2 for input that cannot be used, after one message on stderr.
+        The exit code: 0; 2 for input that cannot be used and 1 for a file or another process that
+        failed, each after one message on stderr; 128 and the signal's number for a run that was
+        stopped.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -69,9 +73,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"lightning: error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        named = f"{_name(error.filename)}: " if error.filename else ""
+        print(f"lightning: error: {named}{error.strerror or error}", file=sys.stderr)
+        return 1
+    except LostProcessError as error:
+        print(f"lightning: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:  # before a fit could take it
+        return 128 + signal.SIGINT
     except SystemExit as exit_:  # argparse's way to end --help
         return int(exit_.code or 0)
     return 0
+
+
+def _name(file: str | bytes | int) -> str:
+    return os.fsdecode(file) if isinstance(file, str | bytes) else str(file)
 
 
 def _collect(words: list[str]) -> None:

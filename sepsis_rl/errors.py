@@ -1,4 +1,4 @@
-"""The one exception that means "what was given is wrong", as opposed to a fault of this program."""
+"""Exceptions that are not a fault of this program."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,7 @@ class InputError(ValueError):
     The message says what is wrong, where, and what is accepted. The command line prints it alone
     and exits with code 2; from Python it is an ordinary `ValueError`.
     """
+
+
+class LostProcessError(RuntimeError):
+    """A run on several processes lost one of them, and ends with exit code 1."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +22,9 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
 
     Yields:
         The open file.
+
+    Raises:
+        OSError: It cannot be written. A full disk's error, too, has the file's name.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,8 +38,11 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
         os.umask(umask)
         os.chmod(beside, 0o666 & ~umask)  # mkstemp makes files that only their owner reads
         os.replace(beside, path)
-    except BaseException:
-        os.unlink(beside)
+    except BaseException as error:
+        with suppress(OSError):  # what went wrong is worth more than that its trace stays
+            os.unlink(beside)
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            error.filename = str(path)
         raise
 
 

@@ -147,6 +147,12 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("episodes")
 
 
+@pytest.fixture(scope="session")
+def small(records: Path) -> tuple[str, ...]:
+    """The options that make a command small."""
+    return Command(records).small
+
+
 @pytest.fixture
 def lightning(
     records: Path,

@@ -3,8 +3,11 @@
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -21,10 +24,22 @@ pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="there is a co
 
 
 @pytest.fixture
-def processes(lightning, tmp_path):
+def processes(start):
     """The command in processes of its own: with `ddp`, it starts itself once more."""
 
     def processes(command, config, *options):
+        with start(command, config, *options) as process:
+            out, err = process.communicate(timeout=240)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    return processes
+
+
+@pytest.fixture
+def start(lightning, tmp_path):
+    """The same, not waited for; `launcher` starts it."""
+
+    def start(command, config, *options, launcher=()):
         environment = {
             **os.environ,
             "PYTHONPATH": str(Path(sepsis_rl.__file__).parents[1]),
@@ -32,16 +47,16 @@ def processes(lightning, tmp_path):
             "COLUMNS": "160",
         }
         words = [command, f"--config={CONFIGS / config}.yaml", *lightning.small, *options]
-        return subprocess.run(
-            [sys.executable, "-m", "sepsis_rl", *words],
+        return subprocess.Popen(
+            [sys.executable, "-m", *launcher, "sepsis_rl", *words],
             cwd=tmp_path,
             env=environment,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=240,
         )
 
-    return processes
+    return start
 
 
 def last(run):
@@ -156,3 +171,108 @@ def test_bad_data_end_all_processes(processes, tmp_path):
     assert ran.stderr.count("lightning: error: ") == 1
     assert "Traceback" not in ran.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["bad.npz"]
+
+
+# -- stopped, killed, on several machines --------------------------------------------------------
+
+LONG = (*TWO, "--trainer.max_steps=20000", "--trainer.val_check_interval=50")
+
+
+def wait_for(path, process, timeout_s=120):
+    end = time.monotonic() + timeout_s
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def child_of(process):
+    """The process that the first one started: the first line of /proc/PID/task/PID/children."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return int(children[0])
+
+
+def assert_ends(pid):
+    """Soon; one that nobody waits for stays in the list of processes as a zombie."""
+    state = Path(f"/proc/{pid}/stat")
+    end = time.monotonic() + 20
+    while state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def running(start, tmp_path):
+    """Two processes that train and have their first checkpoint."""
+    process = start("fit", "cql", *LONG)
+    wait_for(tmp_path / "runs/cql/version_0/checkpoints/last.ckpt", process)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["first", "second", "both"])
+def test_asked_to_stop_all_processes_do(running, lightning, which):
+    """Whichever of them is asked."""
+    first, second = running.pid, child_of(running)
+    for pid in {"first": [first], "second": [second], "both": [first, second]}[which]:
+        os.kill(pid, signal.SIGTERM)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in err
+    assert err.count("--ckpt_path runs/cql/version_0/checkpoints/last.ckpt") == 1
+    step = last("runs/cql/version_0")["global_step"]
+    assert f"after step {step:,}." in err
+    assert_ends(second)
+    # One process goes on with what two began.
+    ran = lightning("fit", "cql", "--ckpt_path=last", f"--trainer.max_steps={step + 1}")
+    assert ran.code == 0
+    assert f"from step {step:,} " in ran.out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["first", "second"])
+def test_a_killed_process_ends_the_others(running, processes, which):
+    first, second = running.pid, child_of(running)
+    killed, other = (first, second) if which == "first" else (second, first)
+    os.kill(killed, signal.SIGKILL)
+    begun = time.monotonic()
+    _, err = running.communicate(timeout=60)  # until both have closed the screen
+    assert time.monotonic() - begun < 60
+    assert "Traceback" not in err
+    assert err.count("lightning: error: another process of this run ended") == 1
+    assert_ends(other)
+    step = last("runs/cql/version_0")["global_step"]
+    ran = processes("fit", "cql", *TWO, "--ckpt_path=last", f"--trainer.max_steps={step + 1}")
+    assert ran.returncode == 0, ran.stderr
+    assert f"from step {step:,} " in ran.stdout
+
+
+@pytest.mark.slow
+def test_two_machines(lightning, start, tmp_path):
+    """`torchrun` on each of two nodes, here both on this machine."""
+    options = ("--data.batch_size=64", "--trainer.max_steps=20")
+    assert lightning("fit", "cql", *options).code == 0
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    two = ("--trainer.num_nodes=2", "--trainer.devices=1", "--trainer.strategy=ddp")
+    nodes = [
+        start(
+            "fit", "cql", *options, *two,
+            launcher=(
+                "torch.distributed.run", "--nnodes=2", f"--node_rank={rank}", "--nproc_per_node=1",
+                "--master_addr=127.0.0.1", f"--master_port={port}", "-m",
+            ),
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    outputs = [node.communicate(timeout=240) for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], outputs
+    assert sum(out.count("90-day survival on ICU-Sepsis") for out, _ in outputs) == 1
+    ours, theirs = last("runs/cql/version_1"), last("runs/cql/version_0")
+    assert ours["global_step"] == 20
+    for name, value in theirs["state_dict"].items():
+        torch.testing.assert_close(ours["state_dict"][name], value, rtol=0, atol=1e-5)
+    assert_close(story("runs/cql/version_1"), story("runs/cql/version_0"), 1e-5)

@@ -1,6 +1,7 @@
 """What happens around the gradient steps."""
 
 from sepsis_rl.callbacks.dose_images import DoseGridImages
+from sepsis_rl.callbacks.graceful_stop import GracefulStop
 from sepsis_rl.callbacks.off_policy import OffPolicyEvaluation
 from sepsis_rl.callbacks.policy_evaluation import PolicyEvaluation
 from sepsis_rl.callbacks.policy_export import PolicyExport
@@ -11,6 +12,7 @@ from sepsis_rl.callbacks.target_update import SoftTargetUpdate
 __all__ = [
     "DoseGridImages",
     "FitProgressBar",
+    "GracefulStop",
     "OffPolicyEvaluation",
     "PolicyEvaluation",
     "PolicyExport",
