@@ -1,5 +1,5 @@
 # Everything runs from .venv, which the first target that needs it makes; needs Python >= 3.11 and make.
-#   make train ARGS="--model.alpha 0.1"     passes options on (train, test, test-full, benchmark)
+#   make train ARGS="--model.alpha 0.1"     passes options on (train, test, test-full, benchmark, verify-resume)
 #   make install PYTHON=python3.12          takes another interpreter
 #   make install TORCH_INDEX=URL            takes torch from another package index (its CPU builds, say)
 
@@ -7,6 +7,8 @@ SHELL := bash
 PYTHON ?= python3
 TORCH_INDEX ?=
 ARGS ?=
+CONFIG ?= configs/cql.yaml
+STEPS ?= 2000
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -22,7 +24,7 @@ PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install lint format type test test-full train tensorboard grid reproduce reproduce-more scorecard \
-	benchmark clean
+	benchmark verify-resume clean
 
 help: ## show this list
 	@echo "sepsis-rl: treatment policies for sepsis, learned from records"
@@ -96,6 +98,9 @@ benchmark: $(STAMP) ## measure the speed of environment and training, one after 
 	@$(BIN)/python benchmarks/bench_env.py $(ARGS)
 	@$(BIN)/python benchmarks/bench_ope.py $(ARGS)
 	@$(BIN)/python benchmarks/bench_fit.py $(ARGS)
+
+verify-resume: $(STAMP) ## kill and resume a run of CONFIG for STEPS steps, compare it with one left alone
+	@$(BIN)/python benchmarks/verify_resume.py --config $(CONFIG) --steps $(STEPS) $(ARGS)
 
 clean: ## remove .venv and caches; runs/ and data/ stay
 	@rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -160,6 +160,15 @@ def random_policy(mdp: TabularMDP) -> Policy:
     return Policy("random", np.full(mdp.admissible.shape, 1.0 / mdp.n_actions))
 
 
+def most_recorded_policy(pair_counts: IntArray) -> Policy:
+    """The action recorded most; the first one where none was.
+
+    Args:
+        pair_counts: (n_states, n_actions).
+    """
+    return greedy_policy("most recorded", pair_counts.astype(np.float64))
+
+
 def clinician_policy(mdp: TabularMDP) -> Policy:
     """The environment's estimate of what clinicians did; uniform in terminal states."""
     table = mdp.clinician.copy()

@@ -83,6 +83,7 @@ def select(
         "seed": seed,
     }
     data = runs[0].data
+    mdp = data.require_mdp("--truth") if truth else None
     held_out, report = (
         Episodes(part, data.n_states, data.n_actions) for part in (data.held_out, data.report)
     )
@@ -99,9 +100,9 @@ def select(
             **options,
         )
     survival = None
-    if truth:
+    if mdp is not None:
         tables = (candidate.policy.probabilities for candidate in found)
-        survival = np.array([evaluate(data.mdp, table).survival for table in tables])
+        survival = np.array([evaluate(mdp, table).survival for table in tables])
 
     console = Console()
     console.print(_table(found, scores, order, criterion, survival))

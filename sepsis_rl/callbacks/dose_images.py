@@ -56,11 +56,13 @@ class DoseGridImages(pl.Callback):
         if trainer.sanity_checking or not isinstance(trainer.logger, RunLogger):
             return
         assert isinstance(pl_module, OfflineAlgorithm)
-        grid = trainer.datamodule.mdp.dose_grid  # type: ignore[attr-defined]
+        mdp = trainer.datamodule.mdp  # type: ignore[attr-defined]
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, PolicyEvaluation) and callback.last is not None:
                 for name, visits in zip(pl_module.members.names, callback.last.visits, strict=True):
                     title = name or f"{type(pl_module).__name__}, step {trainer.global_step}"
                     trainer.logger.member(name).add_figure(
-                        "policy/doses", draw_dose_grid(visits, grid, title), trainer.global_step
+                        "policy/doses",
+                        draw_dose_grid(visits, mdp.dose_grid, title),
+                        trainer.global_step,
                     )

@@ -16,6 +16,9 @@ from sepsis_rl.mdp import STRATEGIES, Strategy
 class PolicyEvaluation(pl.Callback):
     """Scores every member's policy in the environment at each validation and at the end.
 
+    Where the data are of patients that no environment simulates, only the network's own value of
+    the start is logged.
+
     Logs, under `val/` (or `test/`): survival of the rollouts with its 95 % interval, episode
     length, exact survival, the network's own value of the start beside it, and by the policy's own
     visits its agreement with clinicians and its shares of unsupported and inadmissible actions.
@@ -103,14 +106,17 @@ class PolicyEvaluation(pl.Callback):
 
     def _evaluate(self, trainer: pl.Trainer, module: pl.LightningModule, group: str) -> None:
         assert isinstance(module, OfflineAlgorithm)
-        policies = module.policy_tables()
-        self.last = self.score(trainer, policies)
-        metrics = self.last.metrics()
-        start = torch.tensor(trainer.datamodule.mdp.start, device=policies.device)  # type: ignore[attr-defined]
+        policies, data = module.policy_tables(), trainer.datamodule  # type: ignore[attr-defined]
+        metrics: dict[str, torch.Tensor] = {}
+        if data.mdp is not None:
+            self.last = self.score(trainer, policies)
+            metrics = self.last.metrics()
+        start = torch.tensor(data.start, device=policies.device)
         value = module.value_estimates(start, policies)
         if value is not None:
             metrics["value_estimate"] = value.cpu()
-        module.log_members({f"{group}/{name}": values for name, values in metrics.items()})
+        if metrics:
+            module.log_members({f"{group}/{name}": values for name, values in metrics.items()})
         if trainer.state.fn == "fit":
             rows = {name: values.tolist() for name, values in metrics.items()}
             members = [

@@ -22,7 +22,8 @@ class PolicyExport(pl.Callback):
 
     Columns: state, action, iv_fluid_level, vasopressor_level, supported (1 where the training data
     has the pair), sofa_score, and the scores q_0, q_1, ... of all actions (logits for behavior
-    cloning). The first line is a comment.
+    cloning). Doses and SOFA scores are those of ICU-Sepsis, and missing for other states. The first
+    line is a comment.
 
     Args:
         member: Which member's policy, counted from 0.
@@ -53,22 +54,25 @@ class PolicyExport(pl.Callback):
         """Writes the table."""
         assert isinstance(pl_module, OfflineAlgorithm)
         data = trainer.datamodule  # type: ignore[attr-defined]
-        mdp = data.mdp
         scores = pl_module.q_network.table()[self.member].cpu().numpy()
         action = pl_module.policy(self.member).actions
-        iv_fluid, vasopressor = mdp.dose_grid.levels(action)
         states = np.arange(len(action))
-        supported = data.pair_counts[states, action] > 0
+        columns = {"state": states, "action": action}
+        if data.mdp is not None:
+            levels = data.mdp.dose_grid.levels(action)
+            columns["iv_fluid_level"], columns["vasopressor_level"] = levels
+        columns["supported"] = (data.pair_counts[states, action] > 0).astype(np.int64)
+        texts = {name: [str(value) for value in values] for name, values in columns.items()}
+        if data.mdp is not None:
+            texts["sofa_score"] = [f"{score:.6g}" for score in data.mdp.sofa_scores]
+        for index, values in enumerate(scores.T):
+            texts[f"q_{index}"] = [f"{value:.9g}" for value in values]
         name = pl_module.members.names[self.member] or "single run"
         text = io.StringIO()
         text.write(f"# {NOT_FOR_CLINICAL_USE} {type(pl_module).__name__}, {name}.\n")
         writer = csv.writer(text, lineterminator="\n")
-        header = ["state", "action", "iv_fluid_level", "vasopressor_level", "supported"]
-        writer.writerow([*header, "sofa_score", *(f"q_{a}" for a in range(scores.shape[1]))])
-        for state in states:
-            doses = [action[state], iv_fluid[state], vasopressor[state], int(supported[state])]
-            sofa = f"{mdp.sofa_scores[state]:.6g}"
-            writer.writerow([state, *doses, sofa, *(f"{q:.9g}" for q in scores[state])])
+        writer.writerow(texts)
+        writer.writerows(zip(*texts.values(), strict=True))
         path = free_path(self.output or (self.run_folder or Path()) / "policy.csv")
         with atomic_write(path) as file:
             file.write(text.getvalue().encode())

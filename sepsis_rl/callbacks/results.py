@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 
 from sepsis_rl.algorithms import OfflineAlgorithm
@@ -25,12 +27,20 @@ from sepsis_rl.policies import (
     Policy,
     clinician_mode_policy,
     clinician_policy,
+    most_recorded_policy,
     optimal_policy,
     random_policy,
     tabular_policy,
 )
 
-NOT_FOR_CLINICAL_USE = "Research software on simulated patients. Not for clinical use."
+NOT_FOR_CLINICAL_USE = "Research software. Not for clinical use."
+
+
+_NO_SIMULATOR = (
+    "No environment simulates these patients: what a policy is worth is told from recorded "
+    "episodes alone, and survival in rollouts, exact survival and the optimum are left out."
+    f"\n{NOT_FOR_CLINICAL_USE}"
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,8 @@ class Results(pl.Callback):
     Prints a table of this run's policies beside random, the clinician, the clinician's most likely
     action, the tabular baseline and the optimum, all on the same patients, then another of what
     recorded episodes alone say of them, and writes both to `metrics.json` in the run's folder, with
-    the evaluations of the whole run.
+    the evaluations of the whole run. Where no environment simulates the patients of the data, there
+    is the second table alone.
     """
 
     def __init__(self) -> None:
@@ -82,6 +93,39 @@ class Results(pl.Callback):
             for callback in trainer.callbacks  # type: ignore[attr-defined]
             if isinstance(callback, PolicyEvaluation)
         )
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        algorithm = type(module).__name__
+        names = [f"{algorithm} {name}".strip() for name in module.members.names]
+        rows: list[_Row] = []
+        if data.mdp is None:
+            baselines = _recorded_baselines(data.pair_counts)
+        else:
+            rows, baselines = self._compare(trainer, evaluation, module, names)
+        if not trainer.is_global_zero:
+            return
+        members = [module.policy(member) for member in range(len(names))]
+        off_policy = self._score_off_policy(trainer, [*members, *baselines])
+        self._write(trainer, evaluation, rows, off_policy)
+        if rows:
+            self._print(trainer, evaluation, rows, len(names))
+        else:
+            Console().print(_NO_SIMULATOR)
+        if off_policy is not None:
+            Console().print(off_policy_table(off_policy, len(names)))
+        self._print_places(trainer)
+
+    def _compare(
+        self,
+        trainer: pl.Trainer,
+        evaluation: PolicyEvaluation,
+        module: OfflineAlgorithm,
+        names: list[str],
+    ) -> tuple[list[_Row], list[Policy]]:
+        """Scores learned policies and baselines in the environment.
+
+        Returns:
+            A row for each, and the baselines that records are to judge as well.
+        """
         mdp = trainer.datamodule.mdp  # type: ignore[attr-defined]
         baselines, clinician = self._baselines(trainer, evaluation.strategy), clinician_policy(mdp)
         reference: torch.Tensor | None = torch.tensor(clinician.probabilities)
@@ -91,20 +135,9 @@ class Results(pl.Callback):
         learned = module.policy_tables()
         tables = [torch.tensor(policy.probabilities)[None].to(learned) for policy in baselines]
         scores = evaluation.score(trainer, torch.cat([learned, *tables]), reference)
-        if not trainer.is_global_zero:
-            return
-        algorithm = type(module).__name__
-        names = [f"{algorithm} {name}".strip() for name in module.members.names]
         rows = _rows([*names, *(policy.name for policy in baselines)], scores)
         # The clinician's own row is what was recorded.
-        judged = [policy for policy in baselines if policy.name != clinician.name]
-        members = [module.policy(member) for member in range(len(names))]
-        off_policy = self._score_off_policy(trainer, [*members, *judged])
-        self._write(trainer, evaluation, rows, off_policy)
-        self._print(trainer, evaluation, rows, len(names))
-        if off_policy is not None:
-            Console().print(off_policy_table(off_policy, len(names)))
-        self._print_places(trainer)
+        return rows, [policy for policy in baselines if policy.name != clinician.name]
 
     def _score_off_policy(
         self, trainer: pl.Trainer, policies: list[Policy]
@@ -148,13 +181,14 @@ class Results(pl.Callback):
         path = self.run_folder / "metrics.json"
         content = json.loads(path.read_text()) if path.exists() else {}
         checkpoint = trainer.ckpt_path
-        result: dict[str, Any] = {
-            "note": NOT_FOR_CLINICAL_USE,
-            "inadmissible_actions": evaluation.strategy,
-            "patients": evaluation.patients,
-            "patients_seed": evaluation.seed,
-            "policies": {row.name: row.metrics for row in rows},
-        }
+        result: dict[str, Any] = {"note": NOT_FOR_CLINICAL_USE}
+        if rows:
+            result |= {
+                "inadmissible_actions": evaluation.strategy,
+                "patients": evaluation.patients,
+                "patients_seed": evaluation.seed,
+                "policies": {row.name: row.metrics for row in rows},
+            }
         if off_policy is not None:
             report = trainer.datamodule.report  # type: ignore[attr-defined]
             result["off_policy"] = {"content_hash": report.content_hash, **as_json(off_policy)}
@@ -203,6 +237,12 @@ class Results(pl.Callback):
             console.print(
                 f"TensorBoard: tensorboard --logdir {trainer.logger.save_dir}", soft_wrap=True
             )
+
+
+def _recorded_baselines(pair_counts: NDArray[np.int64]) -> list[Policy]:
+    """What can be compared with where nothing but records is known."""
+    uniform = np.full(pair_counts.shape, 1 / pair_counts.shape[1])
+    return [Policy("random", uniform), most_recorded_policy(pair_counts)]
 
 
 def _is_admissible(policy: Policy, mdp: TabularMDP) -> bool:

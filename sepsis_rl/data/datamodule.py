@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -16,9 +16,10 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from sepsis_rl.data.collection import POLICIES, PolicyName, behavior_policy, collect
+from sepsis_rl.data.tables import is_table, read_table
 from sepsis_rl.data.transitions import Transitions
 from sepsis_rl.errors import InputError
-from sepsis_rl.mdp import TabularMDP, load_icu_sepsis
+from sepsis_rl.mdp import FloatArray, TabularMDP, load_icu_sepsis
 from sepsis_rl.randomness import BATCH, integers, uniform
 
 HELD_OUT_SEED_OFFSET: Final = 1_000_000
@@ -209,8 +210,17 @@ class OfflineDataModule(pl.LightningDataModule):
     `path`, shares of the file's episodes are set aside, never part of one. The rows live on the
     training device and batches are gathered there; there are no worker processes.
 
+    Records of other patients than the simulator's have states and actions of their own, numbered
+    from 0: `n_states` and `n_actions` say how many. What needs the simulator's truth is then left
+    out.
+
     Args:
-        path: A file written by `lightning collect` or `Transitions.save`; None simulates.
+        path: A file written by `lightning collect` or `Transitions.save`, or a table (.csv,
+            .csv.gz, .parquet) as `read_table` takes it; None simulates.
+        columns: A table's names of the columns, such as {episode: stay_id, observation: cluster},
+            where they differ.
+        n_states: Number of states, where they are not ICU-Sepsis's.
+        n_actions: Number of actions, likewise.
         policy: Behavior policy of the simulation.
         episodes: Simulated episodes to train on.
         seed: Of the simulated training episodes.
@@ -232,6 +242,9 @@ class OfflineDataModule(pl.LightningDataModule):
     def __init__(
         self,
         path: str | None = None,
+        columns: dict[str, str] | None = None,
+        n_states: int | None = None,
+        n_actions: int | None = None,
         policy: PolicyName = "clinician",
         episodes: int = 5000,
         seed: int = 42,
@@ -253,6 +266,8 @@ class OfflineDataModule(pl.LightningDataModule):
             ("report_episodes", report_episodes, 1),
             ("report_seed", report_seed, 0),
             ("batch_size", batch_size, 1),
+            ("n_states", n_states, 1),
+            ("n_actions", n_actions, 2),
         ):
             if value is not None and value < least:
                 raise InputError(
@@ -281,7 +296,19 @@ class OfflineDataModule(pl.LightningDataModule):
                 f"data.seed={seed}, data.held_out_seed={held_out_seed} and data.report_seed="
                 f"{report_seed} must differ: two sets would be the same episodes"
             )
+        if (n_states is None) != (n_actions is None):
+            raise InputError(
+                f"data.n_states={n_states} and data.n_actions={n_actions} cannot be used: give "
+                "both, or for ICU-Sepsis neither"
+            )
+        if path is None and (n_states is not None or columns):
+            raise InputError(
+                "data.n_states, data.n_actions and data.columns describe a table: give data.path "
+                "as well"
+            )
         self.path = None if path is None else Path(path)
+        self.columns: Mapping[str, str] = columns or {}
+        self._sizes = None if n_states is None or n_actions is None else (n_states, n_actions)
         self.policy = policy
         self.episodes = episodes
         self.seed = seed
@@ -298,19 +325,40 @@ class OfflineDataModule(pl.LightningDataModule):
     # -- what there is after `setup` -----------------------------------------------------------
 
     @property
-    def mdp(self) -> TabularMDP:
-        """Tables of the environment that the data were recorded in."""
-        return load_icu_sepsis()
+    def mdp(self) -> TabularMDP | None:
+        """Tables of the environment that the data were recorded in; None where there is none."""
+        return load_icu_sepsis() if self._sizes is None else None
+
+    def require_mdp(self, what: str) -> TabularMDP:
+        """The environment's tables, for what cannot be done without them.
+
+        Raises:
+            InputError: The data are of states of their own.
+        """
+        if self.mdp is None:
+            raise InputError(
+                f"{what} needs the simulator, and {self.path} has states of its own "
+                "(data.n_states), of which no truth is known"
+            )
+        return self.mdp
 
     @property
     def n_states(self) -> int:
         """Number of states."""
-        return self.mdp.n_states
+        return load_icu_sepsis().n_states if self._sizes is None else self._sizes[0]
 
     @property
     def n_actions(self) -> int:
         """Number of actions."""
-        return self.mdp.n_actions
+        return load_icu_sepsis().n_actions if self._sizes is None else self._sizes[1]
+
+    @property
+    def start(self) -> FloatArray:
+        """Distribution of first states, (n_states,): the environment's, or the training data's."""
+        if self.mdp is not None:
+            return self.mdp.start
+        first = self.train.observation[self.train.step == 0]
+        return np.bincount(first, minlength=self.n_states) / len(first)
 
     @property
     def train(self) -> Transitions:
@@ -360,8 +408,9 @@ class OfflineDataModule(pl.LightningDataModule):
             for episodes, seed in self._simulated:
                 path = self._cache_path(episodes, seed)
                 if not path.exists():
-                    policy = behavior_policy(self.mdp, self.policy)
-                    data = collect(self.mdp, policy, episodes=episodes, seed=seed)
+                    mdp = load_icu_sepsis()
+                    policy = behavior_policy(mdp, self.policy)
+                    data = collect(mdp, policy, episodes=episodes, seed=seed)
                     # Another run may have written it meanwhile: the same bytes, so replacing is
                     # safe.
                     data.save(path, overwrite=True)
@@ -461,8 +510,9 @@ class OfflineDataModule(pl.LightningDataModule):
         )
 
     def _cache_path(self, episodes: int, seed: int) -> Path:
-        environment = self.mdp.environment_id.rsplit("/", 1)[-1].lower()
-        name = f"{environment}_{self.mdp.environment_version}_{self.policy}"
+        mdp = load_icu_sepsis()
+        environment = mdp.environment_id.rsplit("/", 1)[-1].lower()
+        name = f"{environment}_{mdp.environment_version}_{self.policy}"
         return self.cache_dir / f"{name}_{episodes}-episodes_seed-{seed}.npz"
 
     def _load(self) -> tuple[Transitions, Transitions, Transitions]:
@@ -472,27 +522,42 @@ class OfflineDataModule(pl.LightningDataModule):
         return train, held_out, report
 
     def _read(self, path: Path) -> Transitions:
-        data = Transitions.load(path)
+        if is_table(path):
+            data = read_table(path, self.columns)
+        elif self.columns:
+            raise InputError(
+                f"data.columns names the columns of a table (.csv, .csv.gz, .parquet); {path} has "
+                "those of `lightning collect`"
+            )
+        else:
+            data = Transitions.load(path)
         mdp, origin = self.mdp, data.provenance
-        if origin.environment_id != mdp.environment_id:
+        if mdp is None:
+            data.validate(self.n_states, self.n_actions, where=path)
+            return data
+        if is_table(path):
+            what = f"{path} (of ICU-Sepsis, since data.n_states and data.n_actions are not given)"
+        elif origin.environment_id != mdp.environment_id:
             raise InputError(
                 f"{path}: it was recorded in {origin.environment_id}; accepted is "
-                f"{mdp.environment_id}"
+                f"{mdp.environment_id}, or data.n_states and data.n_actions for states of its own"
             )
-        if origin.environment_version != mdp.environment_version:
-            rank_zero_warn(
-                f"{path} was recorded in version {origin.environment_version} of "
-                f"{origin.environment_id}; installed is {mdp.environment_version}"
-            )
+        else:
+            what = str(path)
+            if origin.environment_version != mdp.environment_version:
+                rank_zero_warn(
+                    f"{path} was recorded in version {origin.environment_version} of "
+                    f"{origin.environment_id}; installed is {mdp.environment_version}"
+                )
         data.validate(
-            mdp.n_states, mdp.n_actions, terminal=mdp.terminal, rewards=mdp.rewards, where=path
+            mdp.n_states, mdp.n_actions, terminal=mdp.terminal, rewards=mdp.rewards, where=what
         )
         return data
 
     def _read_cached(self, episodes: int, seed: int) -> Transitions:
         path = self._cache_path(episodes, seed)
         data = self._read(path)
-        name = behavior_policy(self.mdp, self.policy).name
+        name = behavior_policy(load_icu_sepsis(), self.policy).name
         held = data.provenance
         if (held.policy, held.episodes, held.seed) != (name, episodes, seed):
             raise InputError(

@@ -262,11 +262,8 @@ class Transitions:
             raise InputError(f"{where}: it has no rows; a data set holds at least one episode")
 
         def refuse(bad: npt.NDArray[np.bool_], rule: str) -> None:
-            rows = np.flatnonzero(bad)
-            if rows.size:
-                shown = ", ".join(str(row) for row in rows[:_ROWS_SHOWN])
-                more = f", ... ({rows.size:,} rows)" if rows.size > _ROWS_SHOWN else ""
-                raise InputError(f"{where}: row {shown}{more}: {rule}")
+            if bad.any():
+                raise InputError(f"{where}: {name_rows(bad)}: {rule}")
 
         for name, limit in (
             ("observation", n_states),
@@ -374,6 +371,14 @@ class Transitions:
         if transitions.content_hash != content_hash:
             raise InputError(f"{path}: its columns do not match its content hash; it is damaged")
         return transitions
+
+
+def name_rows(bad: npt.NDArray[np.bool_]) -> str:
+    """The first of the marked rows, counted from 0, such as `row 3, 7`."""
+    rows = np.flatnonzero(bad)
+    shown = ", ".join(str(row) for row in rows[:_ROWS_SHOWN])
+    more = f", ... ({rows.size:,} rows)" if rows.size > _ROWS_SHOWN else ""
+    return f"row {shown}{more}"
 
 
 def _is_convertible(given: np.dtype[Any], wanted: np.dtype[Any]) -> bool:

@@ -173,6 +173,7 @@ def read_experiment(folders: Sequence[str | Path]) -> Experiment:
     for folder in dict.fromkeys(Path(folder).resolve() for folder in folders):
         try:
             run = read_run(folder)
+            run.data.require_mdp("the report")
             run = Run(folder, data.setdefault(run.data.content_hash, run.data))
             found += _members(run)
             used.append(folder)
@@ -180,7 +181,8 @@ def read_experiment(folders: Sequence[str | Path]) -> Experiment:
             problems.append(f"{_short(folder)} is left out: {error}".replace(f"{folder} ", "it "))
     if not found:
         raise InputError("no run can be used:\n" + "\n".join(f"  {text}" for text in problems))
-    experiment = Experiment(found[0].data.mdp, found[0].data, problems=problems, folders=used)
+    mdp = found[0].data.require_mdp("the report")
+    experiment = Experiment(mdp, found[0].data, problems=problems, folders=used)
     _sort(found, experiment)
     return experiment
 

@@ -238,7 +238,7 @@ def copy(finished, few, tmp_path):
 
 def table(path):
     first, *lines = path.read_text().splitlines()
-    assert first.startswith("# Research software on simulated patients. Not for clinical use.")
+    assert first.startswith("# Research software. Not for clinical use.")
     assert "exactly Markov" in first
     assert "softened by 0.01, no clip" in first
     return list(csv.DictReader(lines))

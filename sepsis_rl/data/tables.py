@@ -1,0 +1,155 @@
+"""Tables made elsewhere: a hospital's CSV or Parquet of discretized states as `Transitions`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from sepsis_rl.data.transitions import COLUMNS, Provenance, Transitions, name_rows
+from sepsis_rl.errors import InputError
+
+SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
+"""Ends of the names of files that are read as tables."""
+REQUIRED: Final = ("episode", "observation", "action", "reward")
+"""Columns that a table must have; the others follow from them."""
+
+_LARGEST = 2**53  # what a float of a table still tells apart
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is read as a table, by its name."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Transitions:
+    """Reads a table with a row for each decision, the rows of an episode together and in order.
+
+    What a table need not have is derived: `step` counts the rows of an episode, `next_observation`
+    is the observation of the following row, and an episode ends, `terminated`, with its last row
+    unless `truncated` says that it was cut off there. An episode's last `next_observation` may be
+    missing; it is then the row's own observation, which a terminated row never uses.
+
+    Args:
+        path: A CSV or Parquet file.
+        columns: The table's name for each of this project's names, where they differ.
+
+    Returns:
+        The rows; episodes are numbered in their order, whatever the table calls them. The rules of
+        `Transitions.validate` are not checked here.
+
+    Raises:
+        InputError: The file cannot be read, lacks a column, or has a value of the wrong kind.
+    """
+    frame = _read(path)
+    names = _names(path, list(map(str, frame.columns)), columns or {})
+    given = {name: frame[column] for name, column in names.items()}
+    if len(frame) == 0:
+        raise InputError(f"{path}: it has no rows; a data set holds at least one episode")
+
+    episode = _episodes(given["episode"], path)
+    is_last = np.append(episode[1:] != episode[:-1], True)
+    observation = _integers(given["observation"], path)
+    if "step" in given:
+        step = _integers(given["step"], path)
+    else:
+        starts = np.flatnonzero(np.append(True, is_last[:-1]))
+        step = np.arange(len(episode)) - np.repeat(starts, np.diff(starts, append=len(episode)))
+    if "next_observation" in given:
+        next_observation = given["next_observation"]
+        follows = np.where(is_last & next_observation.isna(), observation, next_observation)
+        follows = _integers(pd.Series(follows, name=next_observation.name), path)
+    else:
+        follows = np.where(is_last, observation, np.roll(observation, -1))
+    ended = {
+        name: _booleans(given[name], path) for name in ("terminated", "truncated") if name in given
+    }
+    terminated = ended.get("terminated", is_last & ~ended.get("truncated", ~is_last))
+    truncated = ended.get("truncated", is_last & ~terminated)
+    return Transitions(
+        episode=episode,
+        step=step,
+        observation=observation,
+        action=_integers(given["action"], path),
+        reward=pd.to_numeric(given["reward"], errors="coerce").to_numpy(
+            np.float64, na_value=np.nan
+        ),
+        next_observation=follows,
+        terminated=terminated,
+        truncated=truncated,
+        provenance=Provenance(
+            environment_id="table",
+            environment_version="",
+            policy="recorded",
+            seed=None,
+            episodes=int(is_last.sum()),
+            source=path.name,
+        ),
+    )
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        if path.name.lower().endswith(".parquet"):
+            return pd.read_parquet(path)
+        return pd.read_csv(path, low_memory=False)
+    except ImportError as error:
+        raise InputError(
+            f"{path}: Parquet needs pyarrow: pip install 'sepsis-rl[parquet]'"
+        ) from error
+    # What a damaged file can raise is the business of two parsers and a decompressor.
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} cannot be read as a table: {reason}") from error
+
+
+def _names(path: Path, there: list[str], columns: Mapping[str, str]) -> dict[str, str]:
+    """The table's name for each of this project's that it has."""
+    unknown = sorted(set(columns) - set(COLUMNS))
+    if unknown:
+        raise InputError(
+            f"data.columns: there is no column {unknown[0]}; accepted: {', '.join(COLUMNS)}"
+        )
+    names = {name: columns.get(name, name) for name in COLUMNS}
+    for name, column in names.items():
+        if column not in there and (name in REQUIRED or name in columns):
+            raise InputError(
+                f"{path}: there is no column {column} for {name}; it has {', '.join(there)}. "
+                f"data.columns says which is which, such as {{{name}: {there[0]}}}"
+            )
+    return {name: column for name, column in names.items() if column in there}
+
+
+def _episodes(column: pd.Series[Any], path: Path) -> npt.NDArray[np.int64]:
+    codes, _ = pd.factorize(column)
+    _refuse(codes < 0, path, f"column {column.name} names the row's episode")
+    return np.asarray(codes, dtype=np.int64)
+
+
+def _integers(column: pd.Series[Any], path: Path) -> npt.NDArray[np.int64]:
+    values = _numbers(column)
+    with np.errstate(invalid="ignore"):
+        whole = (np.abs(values) <= _LARGEST) & (values == np.floor(values))
+    _refuse(~whole, path, f"column {column.name} is a whole number")
+    return values.astype(np.int64)
+
+
+def _booleans(column: pd.Series[Any], path: Path) -> npt.NDArray[np.bool_]:
+    values = _numbers(column)
+    _refuse(~np.isin(values, (0, 1)), path, f"column {column.name} is true or false, or 1 or 0")
+    return np.asarray(values == 1)
+
+
+def _numbers(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
+    """The column's numbers, NaN for what is none."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    return np.asarray(numbers.to_numpy(np.float64, na_value=np.nan))
+
+
+def _refuse(bad: npt.NDArray[np.bool_], path: Path, rule: str) -> None:
+    if bad.any():
+        raise InputError(f"{path}: {name_rows(bad)}: {rule}")

@@ -1,0 +1,145 @@
+"""Tables made elsewhere, as CSV and Parquet."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sepsis_rl.data.tables import read_table
+from sepsis_rl.data.transitions import COLUMNS
+from sepsis_rl.errors import InputError
+
+# Stay 17 ends in death, stay 4 in survival, stay 9 is cut off.
+STAYS = {
+    "stay": ["s17", "s17", "s4", "s4", "s4", "s9"],
+    "cluster": [0, 1, 2, 0, 0, 1],
+    "dose": [0, 1, 2, 1, 1, 0],
+    "reward": [0.0, 0.0, 0.0, 0.0, 1.0, 0.0],
+    "cut_off": [0, 0, 0, 0, 0, 1],
+}
+NAMES = {"episode": "stay", "observation": "cluster", "action": "dose", "truncated": "cut_off"}
+WRITERS = {
+    "csv": lambda frame, path: frame.to_csv(path, index=False),
+    "csv.gz": lambda frame, path: frame.to_csv(path, index=False),
+    "parquet": lambda frame, path: frame.to_parquet(path),
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(changes=None, suffix="csv"):
+        path = tmp_path / f"stays.{suffix}"
+        frame = pd.DataFrame({**STAYS, **(changes or {})})
+        WRITERS[suffix](frame, path)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_what_follows_from_the_rows_is_derived(write, suffix):
+    data = read_table(write(suffix=suffix), NAMES)
+    expected = {
+        "episode": [0, 0, 1, 1, 1, 2],
+        "step": [0, 1, 0, 1, 2, 0],
+        "observation": STAYS["cluster"],
+        "action": STAYS["dose"],
+        "reward": STAYS["reward"],
+        "next_observation": [1, 1, 0, 0, 0, 1],
+        "terminated": [False, True, False, False, True, False],
+        "truncated": [False, False, False, False, False, True],
+    }
+    for name, values in expected.items():
+        np.testing.assert_array_equal(getattr(data, name), values, err_msg=name)
+    assert data.provenance.source == f"stays.{suffix}"
+    data.validate(3, 3)
+
+
+def test_without_a_word_on_their_ends_all_episodes_terminate(write):
+    data = read_table(write(), {name: NAMES[name] for name in ("episode", "observation", "action")})
+    np.testing.assert_array_equal(data.terminated, [False, True, False, False, True, True])
+    assert not data.truncated.any()
+
+
+def test_ends_may_be_given_the_other_way_round(write):
+    changes = {"terminated": [False, True, False, False, True, False]}
+    names = {name: NAMES[name] for name in ("episode", "observation", "action")}
+    data = read_table(write(changes), names)
+    np.testing.assert_array_equal(data.truncated, [False] * 5 + [True])
+
+
+def test_a_next_observation_that_is_there_is_used(write):
+    """The last one of an episode may be missing."""
+    data = read_table(write({"next_observation": [1, np.nan, 0, 0, 2, 0]}), NAMES)
+    np.testing.assert_array_equal(data.next_observation, [1, 1, 0, 0, 2, 0])
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_a_data_set_survives_the_way_through_a_table(tmp_path, suffix, mdp):
+    from sepsis_rl.data.collection import collect
+    from sepsis_rl.policies import clinician_policy
+
+    data = collect(mdp, clinician_policy(mdp), episodes=50, seed=3)
+    path = tmp_path / f"data.{suffix}"
+    WRITERS[suffix](pd.DataFrame({name: getattr(data, name) for name in COLUMNS}), path)
+    assert read_table(path).content_hash == data.content_hash
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cluster": [0, 1, 2, 0.5, 0, 1]}, "row 3: column cluster is a whole number"),
+        ({"cluster": [0, 1, None, 0, None, 1]}, "row 2, 4: column cluster is a whole number"),
+        ({"dose": [0, 1, 2, "high", 1, 0]}, "row 3: column dose is a whole number"),
+        ({"dose": [0, 1, 2, 1e300, 1, 0]}, "row 3: column dose is a whole number"),
+        ({"dose": [0, 1, 2, np.inf, 1, 0]}, "row 3: column dose is a whole number"),
+        ({"stay": ["a", None, "b", "b", "b", "c"]}, "row 1: column stay names the row's episode"),
+        ({"stay": ["a", "b", "b", "a", "a", "c"]}, "row 3: rows stand in the order"),
+        ({"cut_off": [0, 0, 0, 0, 0, 2]}, "row 5: column cut_off is true or false"),
+        ({"cut_off": [0, 0, 1, 0, 0, 1]}, "row 2: an episode ends once"),
+        ({"reward": [0, 0, 0, 0, "alive", 0]}, "row 4: reward is a finite number"),
+        ({"reward": [0, 0, 0, 0, np.inf, 0]}, "row 4: reward is a finite number"),
+        ({"cluster": [0, 1, 2, 3, 0, 1]}, "row 3: observation lies between 0 and 2"),
+        ({"step": [0, 1, 0, 2, 3, 0]}, "row 3, 4: step counts 0, 1, 2"),
+        ({"next_observation": [1, 1, 2, 0, 0, 1]}, "row 2: next_observation is the observation"),
+        ({"next_observation": [None, 1, 0, 0, 0, 1]}, "row 0: column next_observation is a whole"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_wrong_value_is_named(write, changes, message, suffix):
+    if suffix == "parquet":  # which has a type for each column
+        changes = {
+            name: [None if value is None else str(value) for value in values]
+            if any(isinstance(value, str) for value in values)
+            else values
+            for name, values in changes.items()
+        }
+    path = write(changes, suffix)
+    with pytest.raises(InputError) as refused:
+        read_table(path, NAMES).validate(3, 3, where=path)
+    assert str(refused.value).startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({}, "there is no column episode for episode; it has stay, cluster, dose"),
+        ({**NAMES, "reward": "died"}, "there is no column died for reward"),
+        ({**NAMES, "step": "bloc"}, "there is no column bloc for step"),
+        ({**NAMES, "state": "cluster"}, "there is no column state; accepted: episode, step, "),
+    ],
+)
+def test_a_missing_column_is_named(write, columns, message):
+    with pytest.raises(InputError) as refused:
+        read_table(write(), columns)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"stay,cluster\n", b"PAR1"])
+def test_what_is_no_table_is_refused(tmp_path, suffix, content):
+    path = tmp_path / f"stays.{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as refused:
+        read_table(path, NAMES)
+    assert str(path) in str(refused.value)
+    assert "\n" not in str(refused.value)

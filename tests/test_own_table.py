@@ -1,0 +1,115 @@
+"""A hospital's own table: other states, other actions, no simulator that knows the truth."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+N_STATES, N_ACTIONS = 300, 9
+OPTIONS = (
+    "--data.path=stays.csv",
+    f"--data.n_states={N_STATES}",
+    f"--data.n_actions={N_ACTIONS}",
+    "--data.columns={episode: stay_id, observation: cluster, action: dose, reward: survived}",
+)
+
+
+def make_stays(episodes=400, seed=0):
+    """Walks through 300 states; dose 3 of 9 helps."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for stay in range(episodes):
+        state = rng.integers(N_STATES)
+        for step in range(rng.integers(2, 8)):
+            dose = rng.integers(N_ACTIONS)
+            rows.append({"stay_id": 9000 - stay, "bloc": step, "cluster": state, "dose": dose})
+            state = (state + rng.integers(1, 4) + 5 * (dose == 3)) % N_STATES
+            rows[-1]["survived"] = 0.0
+        rows[-1]["survived"] = float(rng.random() < (0.9 if dose == 3 else 0.6))
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def stays(lightning, tmp_path):
+    make_stays().to_csv(tmp_path / "stays.csv", index=False)
+    return tmp_path / "stays.csv"
+
+
+@pytest.fixture
+def trained(stays, lightning):
+    """Runs of two algorithms on it."""
+    for config in ("cql", "bc"):
+        ran = lightning("fit", config, *OPTIONS)
+        assert ran.code == 0, ran.err
+    return ran
+
+
+def test_it_trains_and_scores(trained, lightning):
+    assert "No environment simulates these patients" in trained.out
+    assert "90-day survival" not in trained.out
+    assert "Not for clinical use" in trained.out
+    for row in ("BC", "random", "most recorded", "recorded"):
+        assert any(line.strip().startswith(row) for line in trained.out.splitlines()), row
+    metrics = json.loads(Path("runs/cql/version_0/metrics.json").read_text())["fit"]
+    assert "policies" not in metrics
+    policies = metrics["off_policy"]["policies"]
+    assert set(policies) == {"CQL", "random", "most recorded"}
+    assert 0 < policies["CQL"]["fqe"] < 1
+    (entry, *_) = metrics["evaluations"]
+    assert set(entry["members"][0]) == {"value_estimate"}
+    ran = lightning("test", "cql", *OPTIONS, "--ckpt_path=last")
+    assert ran.code == 0, ran.err
+    assert "No environment simulates these patients" in ran.out
+
+
+def test_its_policy_has_its_states_and_actions(trained, lightning):
+    assert lightning("predict", "cql", *OPTIONS, "--ckpt_path=last").code == 0
+    with Path("runs/cql/version_0/policy.csv").open() as file:
+        assert "Not for clinical use" in next(file)
+        rows = list(csv.DictReader(file))
+    assert len(rows) == N_STATES
+    assert list(rows[0]) == ["state", "action", "supported", *(f"q_{a}" for a in range(N_ACTIONS))]
+    for row in rows:
+        scores = [float(row[f"q_{action}"]) for action in range(N_ACTIONS)]
+        assert int(row["action"]) == int(np.argmax(scores))
+
+
+def test_choosing_needs_no_simulator(trained, lightning):
+    runs = ["runs/cql/version_0", "runs/bc/version_0"]
+    ran = lightning.main("select", *runs, "--resamples=10")
+    assert ran.code == 0, ran.err
+    assert "Chosen by" in ran.out
+    ran = lightning.main("select", *runs, "--truth")
+    assert ran.code == 2
+    assert "--truth needs the simulator" in ran.err
+    ran = lightning.main("report", *runs, "--output=report")
+    assert ran.code == 2
+    assert "the report needs the simulator" in ran.err
+
+
+def test_it_goes_on(trained, lightning):
+    ran = lightning("fit", "cql", *OPTIONS, "--ckpt_path=last", "--trainer.max_steps=12")
+    assert (ran.code, ran.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (OPTIONS[:2], "data.n_states=300 and data.n_actions=None cannot be used: give both"),
+        (OPTIONS[1:3], "describe a table: give data.path as well"),
+        ((*OPTIONS[:1], *OPTIONS[3:]), "of ICU-Sepsis, since data.n_states and data.n_actions"),
+        ((OPTIONS[0], "--data.n_states=299", *OPTIONS[2:]), "observation lies between 0 and 298"),
+        ((*OPTIONS[:2], "--data.n_actions=8", OPTIONS[3]), "action lies between 0 and 7"),
+        (OPTIONS[:3], "there is no column episode for episode; it has stay_id, bloc, cluster"),
+        ((*OPTIONS, "--data.path=none.csv"), "none.csv: there is no such file"),
+    ],
+)
+def test_what_cannot_be_used_is_named(stays, lightning, options, message):
+    ran = lightning("fit", "cql", *options)
+    assert ran.code == 2
+    assert message in ran.err
+    assert "Traceback" not in ran.err
+    assert not Path("runs").exists()
