@@ -3,8 +3,8 @@
     make verify-resume CONFIG=configs/cql.yaml
     make verify-resume CONFIG=my.yaml ARGS="--model.alpha 0.1" STEPS=5000
 
-Weights, target network, optimizer and evaluations are compared to the bit, on this machine, for this
-config. The run is killed (SIGKILL) at a random moment after its first checkpoint.
+Weights, target network, optimizer and evaluations are compared to the bit, on this machine, for
+this config. The run is killed (SIGKILL) at a random moment after its first checkpoint.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> int:
             if run.poll() is not None:
                 return 2
             time.sleep(0.02)
-        time.sleep(random.Random(known.seed).uniform(0, 0.5 * duration))
+        time.sleep(random.Random(known.seed).uniform(0, 0.3 * duration))
         run.kill()
         if run.wait() == 0:
             print(": it had ended before; give more --steps")
