@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import lightning.pytorch as pl
 import torch
+import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -31,6 +32,7 @@ from sepsis_rl.callbacks import (
     OffPolicyEvaluation,
     PolicyEvaluation,
     PolicyExport,
+    RecordedSettings,
     Results,
     SoftTargetUpdate,
 )
@@ -237,7 +239,8 @@ class SepsisCLI(LightningCLI):
         config = self._get(self.config_init, "trainer")
         self.run_logger = config["logger"]
         self.results = Results()
-        callbacks: list[pl.Callback] = [self.results]
+        self.settings = RecordedSettings(self._plain_config())
+        callbacks: list[pl.Callback] = [self.results, self.settings]
         if self.subcommand == "fit":
             callbacks.append(DoseGridImages())
             if config.get("enable_progress_bar") is not False:
@@ -284,6 +287,8 @@ class SepsisCLI(LightningCLI):
         if "optimizer_states" not in checkpoint:
             raise InputError(f"checkpoint {path} holds weights alone; a fit cannot go on from it")
         self._prepare_data()
+        for difference in self.settings.differences(checkpoint):
+            Console(stderr=True).print(f"Note: {difference} (used)", soft_wrap=True)
         step = int(checkpoint["global_step"])
         folder = run_folder(path)
         version = folder.name.removeprefix("version_")
@@ -298,6 +303,12 @@ class SepsisCLI(LightningCLI):
                 if isinstance(callback, SaveConfigCallback):
                     callback.config_filename = _free_config(folder, step)
         Console().print(f"Going on from step {step:,} of {path}", soft_wrap=True)
+        if step >= self.trainer.max_steps > 0:
+            Console().print(
+                f"It has taken its trainer.max_steps={self.trainer.max_steps} steps already; "
+                "a larger number goes on training",
+                soft_wrap=True,
+            )
 
     def before_validate(self) -> None:
         """Finds the checkpoint to score."""
@@ -332,9 +343,17 @@ class SepsisCLI(LightningCLI):
         options["ckpt_path"] = path
         return None if path is None else str(path)
 
+    def _plain_config(self) -> dict[str, Any]:
+        """The config as it would be written into the run's folder."""
+        config = self.config[str(self.subcommand)]
+        text = self._parser(self.subcommand).dump(config, skip_validation=True)
+        plain: dict[str, Any] = yaml.safe_load(text)
+        return plain
+
     def _inspect_checkpoint(self, path: str) -> dict[str, Any]:
         checkpoint = read_checkpoint(path)
-        for difference in compare_with(checkpoint, self.model, path):
+        sizes = (self.datamodule.n_states, self.datamodule.n_actions)
+        for difference in compare_with(checkpoint, self.model, sizes, path):
             Console(stderr=True).print(f"Note: {difference} (used)", soft_wrap=True)
         return checkpoint
 

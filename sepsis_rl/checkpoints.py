@@ -167,10 +167,7 @@ def load_algorithm(path: str | Path) -> OfflineAlgorithm:
         raise InputError(f"checkpoint {path} holds {name}; accepted: {', '.join(algorithms)}")
     try:
         module = algorithms[name](**checkpoint["hyper_parameters"])
-        depth = len(module.hidden_dims)
-        module.build(
-            weights["q_network.embedding"].shape[1], weights[f"q_network.biases.{depth}"].shape[-1]
-        )
+        module.build(*_sizes(checkpoint, len(module.hidden_dims)))
         module.load_state_dict(weights)
     except (KeyError, TypeError, RuntimeError) as error:
         raise InputError(
@@ -180,21 +177,25 @@ def load_algorithm(path: str | Path) -> OfflineAlgorithm:
 
 
 def compare_with(
-    checkpoint: dict[str, Any], module: OfflineAlgorithm, path: str | Path
+    checkpoint: dict[str, Any],
+    module: OfflineAlgorithm,
+    sizes: tuple[int, int],
+    path: str | Path,
 ) -> list[str]:
     """Compares a checkpoint with the module it is to be loaded into.
 
     Args:
         checkpoint: As `read_checkpoint` returns it.
         module: As the config and the command line made it.
+        sizes: Number of states and actions of the data.
         path: The file, for messages.
 
     Returns:
         A line for each setting that differs; the module's own is what counts.
 
     Raises:
-        InputError: The checkpoint's weights do not fit: another algorithm, number of members or
-            network.
+        InputError: The checkpoint's weights do not fit: another algorithm, number of members,
+            network, or number of states or actions.
     """
     about = checkpoint["sepsis_rl"]
     algorithm = type(module).__name__
@@ -221,11 +222,27 @@ def compare_with(
                 f"checkpoint {path} holds a network with {name}={_plain(held[name])}, and the "
                 f"config asks for {_plain(given[name])}"
             )
+    try:
+        held_sizes = _sizes(checkpoint, len(held["hidden_dims"]))
+    except (KeyError, AttributeError, IndexError) as error:
+        raise InputError(f"checkpoint {path}: its weights do not fit its settings") from error
+    if held_sizes != sizes:
+        raise InputError(
+            f"checkpoint {path} holds a network of {held_sizes[0]} states and {held_sizes[1]} "
+            f"actions, and the data have {sizes[0]} and {sizes[1]}; use the data it was trained on"
+        )
     return [
         f"model.{name}: {_plain(held.get(name))} in the checkpoint, {_plain(given[name])} now"
         for name in given
         if _plain(held.get(name)) != _plain(given[name])
     ]
+
+
+def _sizes(checkpoint: dict[str, Any], depth: int) -> tuple[int, int]:
+    """Number of states and actions of a checkpoint's network."""
+    weights = checkpoint["state_dict"]
+    n_states = weights["q_network.embedding"].shape[1]
+    return n_states, weights[f"q_network.biases.{depth}"].shape[-1]
 
 
 def _plain(value: Any) -> Any:

@@ -180,10 +180,10 @@ def test_what_this_project_did_not_write_is_refused(finished_runs, tmp_path, spo
 def test_what_differs_is_named(finished_runs):
     path = last(finished_runs, "cql")
     checkpoint = read_checkpoint(path)
-    assert compare_with(checkpoint, CQL(**SMALL), path) == []
+    assert compare_with(checkpoint, CQL(**SMALL), (716, 25), path) == []
     # A tuple is the list that a YAML file has.
-    assert compare_with(checkpoint, CQL(embedding_dim=8, hidden_dims=(16,)), path) == []
-    changed = compare_with(checkpoint, CQL(alpha=2.0, learning_rate=0.1, **SMALL), path)
+    assert compare_with(checkpoint, CQL(embedding_dim=8, hidden_dims=(16,)), (716, 25), path) == []
+    changed = compare_with(checkpoint, CQL(alpha=2.0, learning_rate=0.1, **SMALL), (716, 25), path)
     alpha, rate = sorted(changed)
     assert all(text in alpha for text in ("model.alpha", "0.5", "2.0"))
     assert all(text in rate for text in ("model.learning_rate", "0.0003", "0.1"))
@@ -203,7 +203,7 @@ def test_what_differs_is_named(finished_runs):
 def test_what_does_not_fit_is_refused(finished_runs, module, said):
     path = last(finished_runs, "cql")
     with pytest.raises(InputError) as refused:
-        compare_with(read_checkpoint(path), module(), path)
+        compare_with(read_checkpoint(path), module(), (716, 25), path)
     for text in (str(path), *said):
         assert text in str(refused.value)
 
@@ -218,7 +218,7 @@ def test_a_member_is_what_it_was_in_the_sweep(finished_runs, tmp_path, member):
     sweep, one = read_checkpoint(source), read_checkpoint(output)
     alpha, seed = ALPHAS[member // 2], SEEDS[member % 2]
     module = CQL(alpha=alpha, seed=seed, **SMALL)
-    assert compare_with(one, module, output) == []
+    assert compare_with(one, module, (716, 25), output) == []
     module.build(716, 25)
     module.load_state_dict(one["state_dict"])
     whole = CQL(alpha=ALPHAS, seed=SEEDS, **SMALL)

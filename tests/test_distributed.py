@@ -92,7 +92,7 @@ def assert_close(ours, theirs, tolerance, where=""):
 @pytest.mark.parametrize(
     ("config", "options"),
     [
-        ("cql", []),
+        ("cql", ["--trainer.max_steps=100", "--trainer.val_check_interval=50"]),
         # Two members, and patients and held-out rows that two processes cannot share evenly.
         (
             "sweep",
@@ -107,7 +107,7 @@ def assert_close(ours, theirs, tolerance, where=""):
     ids=["cql", "sweep"],
 )
 def test_two_processes_make_the_run_of_one(lightning, processes, config, options):
-    options = [*options, "--trainer.max_steps=20", "--data.batch_size=64"]
+    options = ["--trainer.max_steps=20", "--data.batch_size=64", *options]
     assert lightning("fit", config, *options).code == 0
     ran = processes("fit", config, *options, *TWO)
     assert ran.returncode == 0, ran.stderr
@@ -117,7 +117,7 @@ def test_two_processes_make_the_run_of_one(lightning, processes, config, options
     assert {path.name for path in (two / "checkpoints").iterdir()} == names
 
     ours, theirs = last(two), last(one)
-    assert ours["global_step"] == 20
+    assert ours["global_step"] == theirs["global_step"] >= 20
     assert set(ours["state_dict"]) == set(theirs["state_dict"])
     for name, value in theirs["state_dict"].items():
         torch.testing.assert_close(ours["state_dict"][name], value, rtol=0, atol=1e-5)

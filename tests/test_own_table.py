@@ -95,6 +95,13 @@ def test_it_goes_on(trained, lightning):
     assert (ran.code, ran.err) == (0, "")
 
 
+def test_a_checkpoint_of_other_states_is_refused(trained, lightning):
+    for command in ("fit", "test"):
+        ran = lightning(command, "cql", "--ckpt_path=last")
+        assert ran.code == 2
+        assert "300 states and 9 actions, and the data have 716 and 25" in ran.err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

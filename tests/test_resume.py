@@ -34,7 +34,7 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def fit(lightning, monkeypatch):
+def fit(lightning, monkeypatch, capsys):
     def fit(config, *options, killed_at=None):
         """Fits; at a step, before anything of that step is logged, the power goes off."""
         with monkeypatch.context() as patch:
@@ -49,6 +49,7 @@ def fit(lightning, monkeypatch):
                 patch.setattr(PolicyEvaluation, "on_train_batch_end", stop)
                 with pytest.raises(Killed):
                     lightning("fit", config, f"--trainer.max_steps={STEPS}", *options)
+                capsys.readouterr()
                 return None
             ran = lightning("fit", config, f"--trainer.max_steps={STEPS}", *options)
         assert ran.code == 0
@@ -213,6 +214,30 @@ def test_a_difference_is_named_and_used(runs, lightning, option, held, given):
     assert lightning("fit", "cql", "--trainer.max_steps=12").code == 0
     unchanged = last("runs/cql/version_1")["state_dict"]
     assert any(not torch.equal(v, unchanged[k]) for k, v in checkpoint["state_dict"].items())
+
+
+@pytest.mark.parametrize(
+    ("option", "held", "given"),
+    [
+        ("data.batch_size", "256", "64"),
+        ("evaluation.patients", "200", "100"),
+        ("trainer.gradient_clip_val", "1.0", "0.5"),
+    ],
+)
+def test_a_difference_outside_the_model_is_named(runs, lightning, option, held, given):
+    ran = lightning(
+        "fit", "cql", "--ckpt_path=last", "--trainer.max_steps=12", f"--{option}={given}"
+    )
+    assert ran.code == 0
+    (note,) = notes(ran)
+    assert re.match(rf"Note: {option}: {held} in the checkpoint, {given}(\.0)? now", note)
+
+
+def test_a_finished_run_says_so(runs, lightning):
+    ran = lightning("fit", "cql", "--ckpt_path=last")
+    assert (ran.code, ran.err) == (0, "")
+    assert "has taken its trainer.max_steps=10 steps already" in ran.out
+    assert "90-day survival" in ran.out
 
 
 def test_the_learning_rate_given_is_the_one_used(runs, lightning):

@@ -6,6 +6,7 @@ from sepsis_rl.callbacks.off_policy import OffPolicyEvaluation
 from sepsis_rl.callbacks.policy_evaluation import PolicyEvaluation
 from sepsis_rl.callbacks.policy_export import PolicyExport
 from sepsis_rl.callbacks.progress import FitProgressBar
+from sepsis_rl.callbacks.recorded_settings import RecordedSettings
 from sepsis_rl.callbacks.results import Results
 from sepsis_rl.callbacks.target_update import SoftTargetUpdate
 
@@ -16,6 +17,7 @@ __all__ = [
     "OffPolicyEvaluation",
     "PolicyEvaluation",
     "PolicyExport",
+    "RecordedSettings",
     "Results",
     "SoftTargetUpdate",
 ]
