@@ -69,6 +69,7 @@ EXTREMES := [0.0,0.5]
 SPREAD := [0.0,0.05,0.1,0.5,2.0]
 GRID := runs/essay-bc/version_0 runs/essay-cql/version_0
 DATA_SEEDS := 1 2 3 4
+HALF := --trainer.max_steps 50000
 VARIATIONS := $(patsubst configs/essay/%.yaml,%,$(wildcard configs/essay/*.yaml))
 
 grid: $(STAMP) ## train the essay's grid: BC x 3 seeds, CQL 7 alphas x 3 seeds; goes on after a stop
@@ -80,8 +81,8 @@ reproduce: grid ## the essay's experiment: train the grid, then the report next 
 
 reproduce-more: grid ## the same with four more data sets, and sizes, networks and rates varied
 	@for seed in $(DATA_SEEDS); do \
-		$(call run,essay-bc-data-$$seed,bc,--model.seed '$(SEEDS)' --data.seed $$seed) || exit; \
-		$(call run,essay-cql-data-$$seed,sweep,--model.alpha '$(EXTREMES)' --data.seed $$seed) || exit; \
+		$(call run,essay-bc-data-$$seed,bc,--model.seed '$(SEEDS)' --data.seed $$seed $(HALF)) || exit; \
+		$(call run,essay-cql-data-$$seed,sweep,--model.alpha '$(EXTREMES)' --data.seed $$seed $(HALF)) || exit; \
 	done
 	@for name in $(VARIATIONS); do \
 		$(call run,essay-$$name,sweep,--config configs/essay/$$name.yaml) || exit; \

@@ -291,10 +291,11 @@ class SepsisCLI(LightningCLI):
             Console(stderr=True).print(f"Note: {difference} (used)", soft_wrap=True)
         step = int(checkpoint["global_step"])
         folder = run_folder(path)
-        version = folder.name.removeprefix("version_")
+        version = "" if folder is None else folder.name.removeprefix("version_")
         logger = self.trainer.logger
         if (
             isinstance(logger, RunLogger)
+            and folder is not None
             and folder.parent == Path(logger.root_dir).resolve()
             and version.isdigit()
         ):

@@ -71,8 +71,12 @@ class SafeCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Reads a checkpoint: tensors and primitives alone, whatever the caller says."""
-        return super().load_checkpoint(path, map_location, weights_only=True)
+        """Reads a checkpoint with `read_checkpoint`, whatever the caller says.
+
+        Lightning's own keeps what it downloads under the last word of the address, and takes it
+        for the next file of that name.
+        """
+        return read_checkpoint(path)
 
 
 def find_last(runs: str | Path, name: str) -> Path:
@@ -104,8 +108,10 @@ def find_last(runs: str | Path, name: str) -> Path:
     )
 
 
-def run_folder(checkpoint: str | Path) -> Path:
-    """The folder of the run that a checkpoint belongs to."""
+def run_folder(checkpoint: str | Path) -> Path | None:
+    """The folder of the run that a checkpoint belongs to; None for one at an address."""
+    if "://" in str(checkpoint):
+        return None
     folder = Path(checkpoint).resolve().parent
     return folder.parent if folder.name == FOLDER else folder
 
@@ -127,6 +133,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             checkpoint: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"checkpoint {path}: there is no such file") from error
+    except ImportError as error:  # a file system whose package is not installed
+        raise InputError(f"checkpoint {path} cannot be read: {error}") from error
     except _UNREADABLE as error:
         raise InputError(
             f"checkpoint {path} cannot be read: it is torn, or holds more than tensors and plain "

@@ -1,6 +1,10 @@
 """Where checkpoints are, that reading one is safe, and one member out of many."""
 
+import functools
 import pickle
+import shutil
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -288,3 +292,49 @@ def test_what_export_refuses(finished_runs, tmp_path):
         export_member(source, 0, tmp_path / "taken.ckpt")
     assert (tmp_path / "taken.ckpt").read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["taken.ckpt"]
+
+
+# -- at an address -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def address(tmp_path, monkeypatch):
+    """A server of the files in a folder of its own, and that folder."""
+    (tmp_path / "served").mkdir()
+    handler = functools.partial(QuietHandler, directory=str(tmp_path / "served"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", tmp_path / "served"
+        server.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+def test_a_checkpoint_at_an_address(finished_runs, lightning, address):
+    url, folder = address
+    for name in ("cql", "dqn"):
+        (folder / name).mkdir()
+        shutil.copy(last(finished_runs, name), folder / name / "last.ckpt")
+    for name in ("cql", "dqn"):  # one of the same name does not stand in for the other
+        ran = lightning("validate", name, f"--ckpt_path={url}/{name}/last.ckpt")
+        assert ran.code == 0, ran.err
+    ran = lightning("fit", "cql", f"--ckpt_path={url}/cql/last.ckpt", "--trainer.max_steps=12")
+    assert ran.code == 0, ran.err
+    assert last(Path(), "cql").is_file()
+    assert {path.name for path in Path().iterdir()} == {"runs", "served"}
+    ran = lightning("fit", "cql", f"--ckpt_path={url}/none.ckpt")
+    assert (ran.code, "there is no such file" in ran.err) == (2, True)
+
+
+def test_a_payload_at_an_address_never_runs(finished_runs, lightning, address):
+    url, folder = address
+    checkpoint = read_checkpoint(last(finished_runs, "cql"))
+    checkpoint["hyper_parameters"]["payload"] = Payload()
+    torch.save(checkpoint, folder / "bad.ckpt")
+    ran = lightning("fit", "cql", f"--ckpt_path={url}/bad.ckpt")
+    assert ran.code == 2
+    assert "bad.ckpt" in ran.err
+    assert not Path("ran").exists()

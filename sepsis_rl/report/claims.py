@@ -87,7 +87,8 @@ def claims(experiment: Experiment, protocol: Protocol, bound: Exhibit | None) ->
         name="0-claims",
         title="The essay's claims",
         text="Exact survival of the last checkpoints. A difference is a mean over data sets, each "
-        "the mean of its training seeds, with a 95 % paired-t interval over data sets. The last "
+        f"the mean of its training seeds after {experiment.common_step:,} steps, with a 95 % "
+        "paired-t interval over data sets. The last "
         f"column was written down before the runs were looked at.{few}",
         figure=None,
         rows=[vars(row) for row in examined],

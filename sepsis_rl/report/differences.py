@@ -29,7 +29,7 @@ class Difference:
 
 
 def difference(experiment: Experiment, first: str, second: str) -> Difference | None:
-    """Exact survival of one setting minus another's, over data sets.
+    """Exact survival of one setting minus another's, over data sets, after as many steps.
 
     Args:
         experiment: With the grid and the same settings on other data sets.
@@ -49,10 +49,11 @@ def difference(experiment: Experiment, first: str, second: str) -> Difference | 
 
 
 def by_data_set(experiment: Experiment, needed: Sequence[str]) -> dict[str, list[Member]]:
-    """Members by data set, of those that have all the settings."""
+    """Members that were evaluated after `common_step`, by data set that has all the settings."""
     groups: dict[str, list[Member]] = {}
     for member in experiment.everywhere:
-        groups.setdefault(member.data.content_hash, []).append(member)
+        if experiment.common_step in member.steps:
+            groups.setdefault(member.data.content_hash, []).append(member)
     needed = [name for name in needed if name != "random"]
     return {
         data: members
@@ -64,7 +65,8 @@ def by_data_set(experiment: Experiment, needed: Sequence[str]) -> dict[str, list
 def _mean_of(experiment: Experiment, members: Sequence[Member], setting: str) -> float:
     if setting == "random":
         return evaluate(experiment.mdp, random_policy(experiment.mdp).probabilities).survival
-    return float(np.mean([m.survival for m in members if m.setting == setting]))
+    step = experiment.common_step
+    return float(np.mean([m.survival_at(step) for m in members if m.setting == setting]))
 
 
 def paired(first: FloatArray, second: FloatArray) -> Difference:

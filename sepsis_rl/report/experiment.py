@@ -75,6 +75,10 @@ class Member:
         """Exact survival of the last evaluation's policy."""
         return float(self.metrics["survival_exact"][-1])
 
+    def survival_at(self, step: int) -> float:
+        """Exact survival of the policy that was evaluated after a step."""
+        return float(self.metrics["survival_exact"][self.steps == step][0])
+
     @property
     def identity(self) -> dict[str, Any]:
         """What tells a member from the others, for the rows of a table."""
@@ -100,7 +104,8 @@ class Experiment:
         mdp: The decision process.
         data: Of the first usable run; `members` were trained on it.
         members: The grid, by algorithm, alpha and seed.
-        elsewhere: The same settings on other episodes of the same number, by data seed.
+        elsewhere: The same settings on other episodes of the same number, by data seed; maybe for
+            fewer steps.
         variations: One thing varied: number of episodes, learning rate or network.
         problems: What was left out and why, a sentence each.
         folders: Of the runs that are used.
@@ -126,6 +131,11 @@ class Experiment:
     def everywhere(self) -> list[Member]:
         """The grid's settings on all data sets."""
         return self.members + self.elsewhere
+
+    @property
+    def common_step(self) -> int:
+        """The step up to which all data sets were trained on."""
+        return min(int(member.steps[-1]) for member in self.everywhere)
 
     def nearest(self, alpha: float) -> list[Member]:
         """CQL's members with the alpha closest to this one."""
@@ -268,12 +278,14 @@ def _sort(found: Sequence[Member], experiment: Experiment) -> None:
         same_steps = member.steps[-1] == base.steps[-1]
         if not differs and same_steps:
             experiment.members.append(member)
-        elif differs == ["data.seed"] and same_steps:
+        elif differs == ["data.seed"] and member.steps[-1] in base.steps:
             experiment.elsewhere.append(member)
         elif len(differs) == 1 and differs[0] in ("data.episodes", "learning_rate", "network"):
             experiment.variations.setdefault(differs[0], []).append(member)
         else:
-            what = ", ".join(differs) or f"its {member.steps[-1]:,} steps"
+            what = ", ".join(
+                [*differs, *([] if same_steps else [f"its {member.steps[-1]:,} steps"])]
+            )
             experiment.problems.append(
                 f"{_label(member)} is left out: it differs from {_short(base.run)} in {what}"
             )

@@ -21,7 +21,11 @@ SURVIVAL = {
 
 def member(data="a", setting="BC", survival=0.5, alpha=0.0):
     return SimpleNamespace(
-        data=SimpleNamespace(content_hash=data), setting=setting, survival=survival, alpha=alpha
+        data=SimpleNamespace(content_hash=data),
+        setting=setting,
+        alpha=alpha,
+        steps=[4, 8] if data == "a" else [8],
+        survival_at={4: 0.0, 8: survival}.__getitem__,
     )
 
 
@@ -33,7 +37,7 @@ def experiment(mdp):
         for setting, values in settings.items()
         for value in values
     ]
-    return SimpleNamespace(mdp=mdp, everywhere=everywhere)
+    return SimpleNamespace(mdp=mdp, everywhere=everywhere, common_step=8)
 
 
 def test_a_difference_is_over_data_sets_that_have_both(experiment):
@@ -46,6 +50,11 @@ def test_a_difference_is_over_data_sets_that_have_both(experiment):
     assert str(found) == f"+5.83 ({100 * expected.low:+.2f}, {100 * expected.high:+.2f}) points"
     assert set(by_data_set(experiment, ["BC"])) == {"a", "b", "c", "d"}
     assert set(by_data_set(experiment, ["BC", "DQN", "random"])) == {"a", "b", "c"}
+
+
+def test_a_data_set_without_that_step_is_left_out(experiment):
+    experiment.common_step = 4
+    assert set(by_data_set(experiment, ["BC"])) == {"a"}
 
 
 def test_random_is_the_same_everywhere(experiment, mdp):

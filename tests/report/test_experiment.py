@@ -10,6 +10,7 @@ import torch
 
 from sepsis_rl.checkpoints import load_algorithm
 from sepsis_rl.errors import InputError
+from sepsis_rl.report.differences import by_data_set
 from sepsis_rl.report.experiment import read_experiment
 from sepsis_rl.runs import read_run
 
@@ -102,6 +103,17 @@ def test_other_episodes_are_another_data_set(new):
     ]
     assert experiment.everywhere == experiment.members + experiment.elsewhere
     assert len(experiment.members) == 7
+    assert experiment.common_step == 10
+
+
+def test_other_episodes_may_have_fewer_steps(new):
+    """Data sets are then compared after those."""
+    experiment = new("cql", "--data.seed=5", "--trainer.max_steps=8")
+    assert experiment.problems == []
+    assert experiment.common_step == 8
+    for member in experiment.everywhere:
+        assert member.survival_at(8) == member.metrics["survival_exact"][1]
+    assert [len(found) for found in by_data_set(experiment, ["CQL α=0.5"]).values()] == [7, 1]
 
 
 @pytest.mark.parametrize(
@@ -125,6 +137,7 @@ def test_one_thing_varied(new, option, varied):
     [
         (["--model.gamma=0.5"], "it differs from runs/cql/version_0 in gamma"),
         (["--trainer.max_steps=4"], "in its 4 steps"),
+        (["--data.seed=5", "--trainer.max_steps=9"], "in data.seed, its 9 steps"),
         (["--data.episodes=70", "--model.learning_rate=0.01"], "in learning_rate, data.episodes"),
         (["--data.policy=random"], "in its data"),
     ],
