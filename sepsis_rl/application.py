@@ -87,6 +87,8 @@ def quiet() -> None:
     threading.excepthook = _report_thread
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # A resumed run's curves have what was logged twice, which TensorBoard sorts out by itself.
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", ".*LightningCLI's args parameter.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)  # of torch's, in Lightning
     # Nothing is loaded by workers here, and a resumed run belongs in its own folder.

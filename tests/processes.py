@@ -26,11 +26,12 @@ def _run(words, folder, environment):
 
     os.chdir(folder)
     os.environ.update(environment)
-    with open("screen", "wb") as screen, open("stack", "wb") as stack:
+    with open("screen", "wb") as screen, open("stack.new", "wb") as stack:
         os.dup2(screen.fileno(), 1)
         os.dup2(screen.fileno(), 2)
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
         faulthandler.register(signal.SIGUSR2, file=stack, all_threads=False)
+        os.rename("stack.new", "stack")  # there once the signal is taken
         torch.set_num_threads(1)
         code = main(words)
         sys.stdout.flush()
@@ -87,6 +88,8 @@ class CommandProcess:
     def is_in(self, function):
         """Whether a function of that name is running."""
         stack = self.folder / "stack"
+        if not stack.exists():
+            return False
         size = stack.stat().st_size
         self.send(signal.SIGUSR2)
         while stack.stat().st_size == size and self.running:

@@ -1,11 +1,13 @@
 """Runs that are killed or stopped lose nothing: real processes, real signals."""
 
+import functools
 import random
 import re
 import shlex
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -43,13 +45,15 @@ def words(records, small):
 
 @pytest.fixture(scope="module")
 def straight(words, tmp_path_factory):
-    """Run folders of uninterrupted runs, by kind."""
-    folders = {}
-    for kind in KINDS:
+    """The run folder of an uninterrupted run of a kind."""
+
+    @functools.cache
+    def straight(kind):
         folder = tmp_path_factory.mktemp("straight")
         assert CommandProcess(words[kind], folder).wait() == 0
-        folders[kind] = folder / "runs" / kind / "version_0"
-    return folders
+        return folder / "runs" / kind / "version_0"
+
+    return straight
 
 
 def checkpoints(run):
@@ -93,7 +97,7 @@ def assert_lost_at_most_an_interval(run, reached):
 # -- killed --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["cql", pytest.param("sweep", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "moment",
     [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, 8))],
@@ -106,13 +110,13 @@ def test_killed_at_a_random_moment(words, straight, tmp_path, kind, moment):
     kill(process)
     assert_lost_at_most_an_interval(run, at)
     go_on(words[kind], process)
-    assert_is_the_run(run, straight[kind])
+    assert_is_the_run(run, straight(kind))
 
 
 @pytest.mark.parametrize(
     ("kind", "elsewhere"),
     [
-        ("cql", False),
+        pytest.param("cql", False, marks=pytest.mark.slow),
         pytest.param("sweep", False, marks=pytest.mark.slow),
         pytest.param("cql", True, marks=pytest.mark.slow),
     ],
@@ -130,17 +134,18 @@ def test_killed_while_a_checkpoint_is_written(words, straight, tmp_path, kind, e
     assert any((run / "checkpoints").glob(".*.tmp")), "it was met too late"
     assert_lost_at_most_an_interval(run, INTERVAL)
     go_on(words[kind], process, **environment)
-    assert_is_the_run(run, straight[kind])
+    assert_is_the_run(run, straight(kind))
     assert not any((run / "checkpoints").glob(".*.tmp"))
 
 
-@pytest.mark.parametrize("kind", [pytest.param("cql", marks=pytest.mark.slow), "sweep"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
 def test_killed_during_an_evaluation(words, straight, tmp_path, kind):
     process, run = started(words, tmp_path, kind)
     process.wait_until(lambda: process.is_in("score_policies"))
     kill(process)
     go_on(words[kind], process)
-    assert_is_the_run(run, straight[kind])
+    assert_is_the_run(run, straight(kind))
 
 
 # -- stopped -------------------------------------------------------------------------------------
@@ -149,7 +154,7 @@ def test_killed_during_an_evaluation(words, straight, tmp_path, kind):
 @pytest.mark.parametrize(
     ("kind", "number"),
     [
-        ("cql", signal.SIGINT),
+        pytest.param("cql", signal.SIGINT, marks=pytest.mark.slow),
         pytest.param("sweep", signal.SIGINT, marks=pytest.mark.slow),
         pytest.param("cql", signal.SIGTERM, marks=pytest.mark.slow),
         ("sweep", signal.SIGTERM),
@@ -171,7 +176,21 @@ def test_stopped_between_two_steps(words, straight, tmp_path, kind, number):
     resumed = CommandProcess(shlex.split(line)[1:], tmp_path)
     assert resumed.wait() == 0, resumed.screen
     assert f"Going on from step {stopped[1]} " in resumed.screen
-    assert_is_the_run(run, straight[kind])
+    assert_is_the_run(run, straight(kind))
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_ends_at_once(words, tmp_path):
+    """In the middle of an evaluation, which the first one waits for."""
+    process = CommandProcess([*words["cql"], "--evaluation.patients", "300000"], tmp_path)
+    process.wait_until(lambda: process.is_in("score_policies"))
+    process.send(signal.SIGINT)
+    time.sleep(0.1)
+    assert process.running
+    process.send(signal.SIGINT)
+    assert process.wait(20) == 1
+    assert "Traceback" not in process.screen
+    assert "Stopped by SIGINT" in process.screen
 
 
 # -- storage that fails --------------------------------------------------------------------------
@@ -209,6 +228,7 @@ def test_a_full_disk(words, disk, tmp_path):
     assert not any((run / "checkpoints").glob(".*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_disk_that_becomes_read_only(words, disk, tmp_path):
     process, run = started(words, tmp_path, "cql")
     process.send(signal.SIGSTOP)

@@ -62,7 +62,13 @@ def in_folder(name):
     return f"--trainer.logger.init_args.save_dir={name}"
 
 
-@pytest.mark.parametrize(("config", "options"), KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [
+        pytest.param(*kind, id=name, marks=[] if name in ("cql", "sweep") else pytest.mark.slow)
+        for name, kind in KINDS.items()
+    ],
+)
 def test_a_killed_run_goes_on_to_the_bit(fit, config, options):
     """From its last checkpoint, and TensorBoard hides what was logged past it."""
     fit(config, *options, in_folder("straight"))
@@ -105,6 +111,7 @@ def test_a_finished_run_is_extended(fit, config, options):
         assert [point for point in points if point[0] != extra] == expected[key], key
 
 
+@pytest.mark.slow
 def test_a_run_stopped_twice(fit):
     fit("cql", in_folder("straight"))
     fit("cql", killed_at=6)
@@ -165,6 +172,7 @@ def test_going_on_leaves_the_first_config(fit):
     assert [entry["step"] for entry in story(run)] == [4, 8]
 
 
+@pytest.mark.slow
 def test_the_newest_run_of_the_name_goes_on(fit):
     fit("cql", "--trainer.max_steps=4")
     fit("cql", "--trainer.max_steps=8")
@@ -195,10 +203,10 @@ def notes(ran):
     ("option", "held", "given"),
     [
         ("alpha", "0.5", "2.0"),
-        ("gamma", "0.99", "0.5"),
-        ("learning_rate", "0.0003", "0.01"),
-        ("tau", "0.005", "0.1"),
-        ("seed", "42", "7"),
+        pytest.param("gamma", "0.99", "0.5", marks=pytest.mark.slow),
+        pytest.param("learning_rate", "0.0003", "0.01", marks=pytest.mark.slow),
+        pytest.param("tau", "0.005", "0.1", marks=pytest.mark.slow),
+        pytest.param("seed", "42", "7", marks=pytest.mark.slow),
         ("double_q", "False", "True"),
     ],
 )

@@ -42,7 +42,7 @@ def any_module(monkeypatch):
 def trainer(chain_mdp):
     counts = np.array([[3, 0], [1, 2], [0, 0], [0, 0], [0, 0]])
     return SimpleNamespace(
-        datamodule=SimpleNamespace(mdp=chain_mdp, pair_counts=counts),
+        datamodule=SimpleNamespace(mdp=chain_mdp, pair_counts=counts, start=chain_mdp.start),
         state=SimpleNamespace(fn=TrainerFn.FITTING),
         sanity_checking=False,
         global_rank=0,

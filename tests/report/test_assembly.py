@@ -85,6 +85,7 @@ def test_the_whole(report):
         assert path.read_text().rstrip().endswith("</svg>")
 
 
+@pytest.mark.slow
 def test_the_same_runs_make_the_same_report(report):
     _, one, _ = report(GRID[1], output="one")
     _, two, _ = report(GRID[1], output="two")
@@ -99,6 +100,7 @@ def test_a_single_run(report):
     assert "not examined" in page.text
 
 
+@pytest.mark.slow
 def test_names_from_outside_are_escaped(report, runs):
     name = '<img src="x">&'
     (runs / "bc").rename(runs / name)

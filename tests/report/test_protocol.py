@@ -101,6 +101,7 @@ def test_the_progress_counts_to_its_end(experiment):
     assert sum(told) == patients_to_treat(experiment, 1)
 
 
+@pytest.mark.slow
 def test_the_best_of_noise(mdp, experiment):
     """On other patients each time it is the largest of 20 binomial counts."""
     found = carry_out(dataclasses.replace(experiment, members=[]), tries=60)
