@@ -60,14 +60,16 @@ tensorboard: $(STAMP) ## show the curves of all runs in a browser
 	@$(BIN)/tensorboard --logdir runs $(ARGS)
 
 # $(call run,NAME,CONFIG,OPTIONS) trains a run, goes on with one that was stopped, leaves a finished one.
-run = [ -f runs/$(1)/version_0/metrics.json ] || $(BIN)/lightning fit --config configs/$(2).yaml $(3) \
+run = ls runs/$(1)/version_*/metrics.json >/dev/null 2>&1 || $(BIN)/lightning fit --config configs/$(2).yaml $(3) \
 	--trainer.logger.init_args.name $(1) \
-	$$([ ! -f runs/$(1)/version_0/checkpoints/last.ckpt ] || echo --ckpt_path last)
+	$$(ls runs/$(1)/version_*/checkpoints/last.ckpt >/dev/null 2>&1 && echo --ckpt_path last)
+# $(call finished,RUNS) lists the folders of those that ended.
+finished = $$(for file in $(1:%=runs/%/version_*/metrics.json); do dirname $$file; done)
 # Commas inside a call would end its argument.
 SEEDS := [42,123,456]
 EXTREMES := [0.0,0.5]
 SPREAD := [0.0,0.05,0.1,0.5,2.0]
-GRID := runs/essay-bc/version_0 runs/essay-cql/version_0
+GRID := essay-bc essay-cql
 DATA_SEEDS := 1 2 3 4
 HALF := --trainer.max_steps 50000
 VARIATIONS := $(patsubst configs/essay/%.yaml,%,$(wildcard configs/essay/*.yaml))
@@ -77,7 +79,7 @@ grid: $(STAMP) ## train the essay's grid: BC x 3 seeds, CQL 7 alphas x 3 seeds; 
 	@$(call run,essay-cql,sweep)
 
 reproduce: grid ## the essay's experiment: train the grid, then the report next to the truth
-	@$(BIN)/lightning report $(GRID) --output reproduction $(ARGS)
+	@$(BIN)/lightning report $(call finished,$(GRID)) --output reproduction $(ARGS)
 
 reproduce-more: grid ## the same with four more data sets, and sizes, networks and rates varied
 	@for seed in $(DATA_SEEDS); do \
@@ -87,12 +89,12 @@ reproduce-more: grid ## the same with four more data sets, and sizes, networks a
 	@for name in $(VARIATIONS); do \
 		$(call run,essay-$$name,sweep,--config configs/essay/$$name.yaml) || exit; \
 	done
-	@$(BIN)/lightning report $(GRID) $$(ls -d runs/essay-*/version_0) --output reproduction-more $(ARGS)
+	@$(BIN)/lightning report $(call finished,$(GRID) essay-*) --output reproduction-more $(ARGS)
 
 scorecard: $(STAMP) ## hold estimates from recorded data against the truth: an hour, goes on after a stop
 	@$(call run,scorecard-bc,bc,$(SHORT))
 	@$(call run,scorecard-cql,sweep,--model.alpha '$(SPREAD)' --model.seed 42 $(SHORT))
-	@$(BIN)/lightning report runs/scorecard-bc/version_0 runs/scorecard-cql/version_0 \
+	@$(BIN)/lightning report $(call finished,scorecard-bc scorecard-cql) \
 		--scorecard --output scorecard $(ARGS)
 
 benchmark: $(STAMP) ## measure the speed of environment and training, one after the other

@@ -115,7 +115,7 @@ def legend_below(figure: Figure) -> None:
         list(handles.values()),
         list(handles),
         loc="outside lower center",
-        ncols=5,
+        ncols=max(1, min(5, int(figure.get_figwidth() / 2))),  # inches an entry may need
         fontsize=8,
         frameon=False,
     )
