@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -61,7 +62,8 @@ def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Transiti
         step = np.arange(len(episode)) - np.repeat(starts, np.diff(starts, append=len(episode)))
     if "next_observation" in given:
         next_observation = given["next_observation"]
-        follows = np.where(is_last & next_observation.isna(), observation, next_observation)
+        missing = is_last & next_observation.isna()
+        follows = np.where(missing, observation, _numbers(next_observation))
         follows = _integers(pd.Series(follows, name=next_observation.name), path)
     else:
         follows = np.where(is_last, observation, np.roll(observation, -1))
@@ -75,9 +77,7 @@ def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Transiti
         step=step,
         observation=observation,
         action=_integers(given["action"], path),
-        reward=pd.to_numeric(given["reward"], errors="coerce").to_numpy(
-            np.float64, na_value=np.nan
-        ),
+        reward=_numbers(given["reward"]).astype(np.float32),
         next_observation=follows,
         terminated=terminated,
         truncated=truncated,
@@ -103,7 +103,7 @@ def _read(path: Path) -> pd.DataFrame:
         ) from error
     # What a damaged file can raise is the business of two parsers and a decompressor.
     except Exception as error:
-        reason = " ".join(str(error).split())
+        reason = textwrap.shorten(str(error), 300)  # a damaged name can be of any length
         raise InputError(f"{path} cannot be read as a table: {reason}") from error
 
 
@@ -146,6 +146,8 @@ def _booleans(column: pd.Series[Any], path: Path) -> npt.NDArray[np.bool_]:
 
 def _numbers(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
     """The column's numbers, NaN for what is none."""
+    if column.dtype.kind in "mM":  # of a time pandas would make its nanoseconds
+        return np.full(len(column), np.nan)
     numbers = pd.to_numeric(column, errors="coerce")
     return np.asarray(numbers.to_numpy(np.float64, na_value=np.nan))
 

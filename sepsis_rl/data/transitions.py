@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import textwrap
 import tokenize
 import zipfile
 import zlib
@@ -363,8 +364,9 @@ class Transitions:
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
         except _UNREADABLE as error:
+            reason = textwrap.shorten(str(error), 300)  # a damaged name can be of any length
             raise InputError(
-                f"{path} cannot be read as a data set ({error}); a data set is an .npz file as "
+                f"{path} cannot be read as a data set ({reason}); a data set is an .npz file as "
                 "`lightning collect` writes it, without pickled objects"
             ) from error
         transitions.validate(where=path)

@@ -119,6 +119,14 @@ def test_a_wrong_value_is_named(write, changes, message, suffix):
     assert str(refused.value).startswith(f"{path}: {message}")
 
 
+@pytest.mark.parametrize("column", ["cluster", "dose", "next_observation", "cut_off"])
+def test_a_time_is_no_number(write, column):
+    times = pd.to_datetime([0, 1, 2, 0, 0, 1])
+    path = write({column: times}, "parquet")
+    with pytest.raises(InputError, match=f"row 0, 1, 2, .*: column {column} is"):
+        read_table(path, NAMES)
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
