@@ -96,15 +96,20 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         if path.name.lower().endswith(".parquet"):
             return pd.read_parquet(path)
-        return pd.read_csv(path, low_memory=False)
+        header = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0].dropna()
+        frame = pd.read_csv(path, low_memory=False)
     except ImportError as error:
-        raise InputError(
-            f"{path}: Parquet needs pyarrow: pip install 'sepsis-rl[parquet]'"
-        ) from error
+        raise InputError(f"{path}: Parquet needs pyarrow: pip install 'pyarrow>=16'") from error
     # What a damaged file can raise is the business of two parsers and a decompressor.
     except Exception as error:
         reason = textwrap.shorten(str(error), 300)  # a damaged name can be of any length
         raise InputError(f"{path} cannot be read as a table: {reason}") from error
+    # pandas renames the second of two columns and takes one without a name for an index.
+    if header.duplicated().any():
+        raise InputError(f"{path}: two columns are named {header[header.duplicated()].iloc[0]}")
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise InputError(f"{path}: its rows have more fields than its header has names")
+    return frame
 
 
 def _names(path: Path, there: list[str], columns: Mapping[str, str]) -> dict[str, str]:

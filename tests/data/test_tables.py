@@ -142,6 +142,20 @@ def test_a_missing_column_is_named(write, columns, message):
     assert message in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("header", "row", "message"),
+    [
+        ("episode,action,action,reward", "0,1,2,1.0", "two columns are named action"),
+        ("episode,observation,action,reward", "0,0,1,2,1.0", "more fields than its header has"),
+    ],
+)
+def test_columns_that_pandas_would_take_for_others_are_refused(tmp_path, header, row, message):
+    path = tmp_path / "table.csv"
+    path.write_text(f"{header}\n{row}\n")
+    with pytest.raises(InputError, match=message):
+        read_table(path)
+
+
 @pytest.mark.parametrize("suffix", WRITERS)
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"stay,cluster\n", b"PAR1"])
 def test_what_is_no_table_is_refused(tmp_path, suffix, content):
