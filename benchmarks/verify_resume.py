@@ -10,7 +10,10 @@ this config. The run is killed (SIGKILL) at a random moment after its first chec
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,9 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 
 from sepsis_rl.checkpoints import read_checkpoint
 
+LAST = Path("verify", "version_0", "checkpoints", "last.ckpt")
 PARTS = {
     "weights and target network": ("state_dict",),
     "optimizer": ("optimizer_states",),
@@ -40,50 +45,71 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=2000, help="of the run (default: 2000)")
     parser.add_argument("--seed", type=int, default=None, help="of the moment of the kill")
     known, options = parser.parse_known_args()
-    interval = max(1, known.steps // 5)
-    words = [
-        sys.executable, "-m", "sepsis_rl", "fit", "--config", known.config, *options,
-        "--trainer.max_steps", str(known.steps), "--trainer.val_check_interval", str(interval),
-        "--trainer.logger.init_args.name", "verify",
-    ]  # fmt: skip
+    console = Console(highlight=False)
     with tempfile.TemporaryDirectory(prefix="verify-resume-") as folder:
-
-        def fit(name: str, *more: str) -> subprocess.Popen[bytes]:
-            place = ("--trainer.logger.init_args.save_dir", f"{folder}/{name}")
-            return subprocess.Popen([*words, *place, *more], stdout=subprocess.DEVNULL)
-
-        def last(name: str) -> Path:
-            return Path(folder, name, "verify", "version_0", "checkpoints", "last.ckpt")
-
-        print(f"1/3  a run of {known.steps:,} steps, left alone", flush=True)
-        started = time.monotonic()
-        if fit("straight").wait():
-            return 2
-        duration = time.monotonic() - started
-        print("2/3  the same, killed", end="", flush=True)
-        run = fit("killed")
-        while not last("killed").exists():
-            if run.poll() is not None:
+        fit = [
+            sys.executable, "-m", "sepsis_rl", "fit", "--config", known.config, *options,
+            "--trainer.max_steps", str(known.steps),
+            "--trainer.val_check_interval", str(max(1, known.steps // 5)),
+            "--trainer.logger.init_args.name", "verify",
+            "--trainer.logger.init_args.save_dir",
+        ]  # fmt: skip
+        straight, killed = Path(folder, "straight"), Path(folder, "killed")
+        try:
+            with console.status("a run left alone"):
+                seconds = _run([*fit, str(straight)], straight / LAST)
+            console.print(f"1/3  a run of {known.steps:,} steps, left alone")
+            moment = random.Random(known.seed).uniform(0, 0.8 * seconds)
+            with console.status("the same, killed"):
+                _run([*fit, str(killed)], killed / LAST, kill_after=moment)
+            step = read_checkpoint(killed / LAST)["global_step"]
+            if step >= known.steps:
+                console.print("The second run had ended before it could be killed: more --steps")
                 return 2
-            time.sleep(0.02)
-        time.sleep(random.Random(known.seed).uniform(0, 0.3 * duration))
-        run.kill()
-        if run.wait() == 0:
-            print(": it had ended before; give more --steps")
+            console.print(f"2/3  the same, killed; its last checkpoint is of step {step:,}")
+            with console.status("gone on with"):
+                _run([*fit, str(killed), "--ckpt_path", "last"], killed / LAST)
+            console.print("3/3  gone on with")
+        except subprocess.CalledProcessError:
             return 2
-        step = read_checkpoint(last("killed"))["global_step"]
-        print(f"; its last checkpoint is of step {step:,}", flush=True)
-        print("3/3  gone on with", flush=True)
-        if fit("killed", "--ckpt_path", "last").wait():
-            return 2
-        ours, theirs = read_checkpoint(last("killed")), read_checkpoint(last("straight"))
+        ours, theirs = read_checkpoint(killed / LAST), read_checkpoint(straight / LAST)
     equal = True
     for part, keys in PARTS.items():
         difference = _difference(_at(ours, keys), _at(theirs, keys), "")
         equal &= difference is None
-        print(f"     {part}: " + ("equal to the bit" if difference is None else difference))
-    print("The run that was killed is the run that was not." if equal else "The runs differ.")
+        console.print(f"     {part}: {difference or 'equal to the bit'}")
+    console.print(
+        "The run that was killed is the run that was not." if equal else "The runs differ."
+    )
     return 0 if equal else 1
+
+
+def _run(command: list[str], last: Path, kill_after: float | None = None) -> float:
+    """Runs a fit, to its end or killed that many seconds after its first checkpoint.
+
+    Returns:
+        Seconds between its first checkpoint and its last.
+
+    Raises:
+        subprocess.CalledProcessError: It failed, or ended before it was killed.
+    """
+    # With a group of its own, the processes it starts for other devices are killed with it.
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        while not last.exists() and run.poll() is None:
+            time.sleep(0.01)
+        first = time.time()
+        if kill_after is None:
+            run.wait()
+        else:
+            time.sleep(kill_after)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+    status = run.wait()
+    if not last.exists() or status not in (0, -signal.SIGKILL):
+        raise subprocess.CalledProcessError(status, command)
+    return last.stat().st_mtime - first
 
 
 def _at(checkpoint: dict[str, Any], keys: tuple[str, ...]) -> Any:
