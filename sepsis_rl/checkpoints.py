@@ -168,7 +168,10 @@ def load_algorithm(path: str | Path) -> OfflineAlgorithm:
     Raises:
         InputError: There is no such checkpoint, or its algorithm is not one of this package.
     """
-    checkpoint = read_checkpoint(path)
+    return _rebuild(read_checkpoint(path), path)
+
+
+def _rebuild(checkpoint: dict[str, Any], path: str | Path) -> OfflineAlgorithm:
     algorithms = {algorithm.__name__: algorithm for algorithm in (BC, CQL, DQN)}
     name, weights = checkpoint["sepsis_rl"]["algorithm"], checkpoint["state_dict"]
     if name not in algorithms:
@@ -177,7 +180,7 @@ def load_algorithm(path: str | Path) -> OfflineAlgorithm:
         module = algorithms[name](**checkpoint["hyper_parameters"])
         module.build(*_sizes(checkpoint, len(module.hidden_dims)))
         module.load_state_dict(weights)
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, IndexError, AttributeError, TypeError, RuntimeError) as error:
         raise InputError(
             f"checkpoint {path}: its weights do not fit its settings: {error}"
         ) from error
@@ -230,10 +233,8 @@ def compare_with(
                 f"checkpoint {path} holds a network with {name}={_plain(held[name])}, and the "
                 f"config asks for {_plain(given[name])}"
             )
-    try:
-        held_sizes = _sizes(checkpoint, len(held["hidden_dims"]))
-    except (KeyError, AttributeError, IndexError) as error:
-        raise InputError(f"checkpoint {path}: its weights do not fit its settings") from error
+    _check_moments(checkpoint, _rebuild(checkpoint, path), path)
+    held_sizes = _sizes(checkpoint, len(held["hidden_dims"]))
     if held_sizes != sizes:
         raise InputError(
             f"checkpoint {path} holds a network of {held_sizes[0]} states and {held_sizes[1]} "
@@ -244,6 +245,24 @@ def compare_with(
         for name in given
         if _plain(held.get(name)) != _plain(given[name])
     ]
+
+
+def _check_moments(checkpoint: dict[str, Any], module: OfflineAlgorithm, path: str | Path) -> None:
+    """Refuses moments of Adam of other shapes: its fused kernel would read past their end."""
+    parameters = list(module.q_network.parameters())
+    try:
+        fit = all(
+            value.shape == (() if name == "step" else parameters[index].shape)
+            and value.dtype == torch.float32
+            and value.is_contiguous()
+            for optimizer in checkpoint.get("optimizer_states", [])
+            for index, moments in optimizer["state"].items()
+            for name, value in moments.items()
+        )
+    except (KeyError, IndexError, AttributeError, TypeError, RuntimeError):
+        fit = False
+    if not fit:
+        raise InputError(f"checkpoint {path}: its optimizer does not fit its weights")
 
 
 def _sizes(checkpoint: dict[str, Any], depth: int) -> tuple[int, int]:

@@ -212,6 +212,45 @@ def test_what_does_not_fit_is_refused(finished_runs, module, said):
         assert text in str(refused.value)
 
 
+def moments(checkpoint, **changes):
+    checkpoint["optimizer_states"][0]["state"][1].update(changes)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda held: held["state_dict"].pop("q_network.biases.0"), "weights do not fit"),
+        (
+            lambda held: held["state_dict"].update({"q_network.weights.1": torch.ones(1, 16, 3)}),
+            "weights do not fit",
+        ),
+        (lambda held: held["state_dict"].update({"q_network.embedding": 1}), "weights do not fit"),
+        (lambda held: moments(held, exp_avg=torch.zeros(1, 2, 3)), "optimizer does not fit"),
+        (lambda held: moments(held, step=torch.zeros(0)), "optimizer does not fit"),
+        (  # of a single number, shown as many
+            lambda held: moments(held, exp_avg_sq=torch.zeros(1).expand(1, 8, 16)),
+            "optimizer does not fit",
+        ),
+        (
+            lambda held: moments(held, exp_avg=torch.zeros(1, 8, 16).half()),
+            "optimizer does not fit",
+        ),
+        (lambda held: moments(held, exp_avg=1.0), "optimizer does not fit"),
+        (
+            lambda held: held["optimizer_states"][0]["state"].update({99: {"step": torch.ones(1)}}),
+            "optimizer does not fit",
+        ),
+    ],
+)
+def test_tensors_that_do_not_belong_together_are_refused(finished_runs, spoil, said):
+    """Adam's fused kernel goes by the weights' sizes alone, and would read past the end."""
+    path = last(finished_runs, "cql")
+    checkpoint = read_checkpoint(path)
+    spoil(checkpoint)
+    with pytest.raises(InputError, match=f"last.ckpt: its {said}"):
+        compare_with(checkpoint, CQL(**SMALL), (716, 25), path)
+
+
 # -- one member --------------------------------------------------------------------------------
 
 
