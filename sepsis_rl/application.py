@@ -43,7 +43,8 @@ from sepsis_rl.checkpoints import (
     read_checkpoint,
     run_folder,
 )
-from sepsis_rl.data.datamodule import OfflineDataModule, check_batch_size
+from sepsis_rl.data.batches import check_batch_size
+from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.errors import InputError, LostProcessError
 from sepsis_rl.loggers import RunLogger
 from sepsis_rl.messages import explain, input_error_behind

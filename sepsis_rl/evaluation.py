@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sepsis_rl.envs import Rollout, roll_out, roll_out_real
 from sepsis_rl.mdp import Strategy, TabularMDP
 from sepsis_rl.metrics import Interval, MemberMean, PairedDifference, SurvivalRate
 from sepsis_rl.planning import PolicyValue, evaluate
+from sepsis_rl.rollouts import Rollout, roll_out, roll_out_real
 
 
 class Stage(IntEnum):

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sepsis_rl.algorithms import DQN
 from sepsis_rl.callbacks import FitProgressBar, SoftTargetUpdate
-from sepsis_rl.data.datamodule import AddressedBatches, Batch, TransitionTable
+from sepsis_rl.data.batches import AddressedBatches, Batch, TransitionTable
 from sepsis_rl.data.transitions import Transitions
 from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import FloatArray

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,15 @@ def chain_mdp() -> TabularMDP:
         max_episode_steps=50,
         dose_grid=DoseGrid(1, 2),
     )
+
+
+@pytest.fixture
+def waiting_mdp(chain_mdp: TabularMDP) -> TabularMDP:
+    """The chain whose patients all start in state 0, where "wait" keeps them; 7 steps at most."""
+    rows = chain_mdp.rows.toarray()
+    rows[0] = [1, 0, 0, 0, 0]
+    start = np.array([1.0, 0, 0, 0, 0])
+    return replace(chain_mdp, rows=sp.csr_array(rows), start=start, max_episode_steps=7)
 
 
 # -- the command -------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from sepsis_rl.envs import roll_out
 from sepsis_rl.errors import InputError
 from sepsis_rl.evaluation import Stage, score_policies
 from sepsis_rl.policies import (
@@ -17,6 +16,7 @@ from sepsis_rl.policies import (
     random_policy,
     worst_policy,
 )
+from sepsis_rl.rollouts import roll_out
 
 PATIENTS = 4000
 FIELDS = (
@@ -76,7 +76,7 @@ def test_rollouts_agree_with_exact_values(mdp, five, strategy):
 
 
 def test_the_real_environment_agrees(mdp, five, make_real_env, monkeypatch):
-    monkeypatch.setattr("sepsis_rl.envs.make_env", make_real_env)
+    monkeypatch.setattr("sepsis_rl.rollouts.make_env", make_real_env)
     patients = 600
     scores = score(mdp, five[[0, 2, 4]], patients=patients, real_environment=True)
     exact = scores.survival_exact

@@ -16,7 +16,7 @@ from torch.optim import Adam, Optimizer
 from sepsis_rl.algorithms.losses import clip_grad_norm_by_member
 from sepsis_rl.algorithms.members import Members, expand_members
 from sepsis_rl.algorithms.networks import QNetwork
-from sepsis_rl.data.datamodule import Batch
+from sepsis_rl.data.batches import Batch
 from sepsis_rl.errors import InputError
 from sepsis_rl.metrics import MemberMean
 from sepsis_rl.policies import Policy

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sepsis_rl.algorithms.base import OfflineAlgorithm
 from sepsis_rl.algorithms.losses import imitation_loss
-from sepsis_rl.data.datamodule import Batch
+from sepsis_rl.data.batches import Batch
 
 
 class BC(OfflineAlgorithm):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sepsis_rl.algorithms.dqn import DQN, q_statistics
 from sepsis_rl.algorithms.losses import conservative_loss, q_of_action, td_loss
-from sepsis_rl.data.datamodule import Batch
+from sepsis_rl.data.batches import Batch
 
 
 class CQL(DQN):

@@ -11,7 +11,7 @@ from torch import Tensor
 from sepsis_rl.algorithms.base import OfflineAlgorithm
 from sepsis_rl.algorithms.losses import q_of_action, td_loss, td_target
 from sepsis_rl.algorithms.networks import QNetwork
-from sepsis_rl.data.datamodule import Batch
+from sepsis_rl.data.batches import Batch
 
 
 class DQN(OfflineAlgorithm):

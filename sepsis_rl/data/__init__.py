@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING, Any
 
+from sepsis_rl.data.batches import Batch
 from sepsis_rl.data.collection import POLICIES, behavior_policy, collect
 from sepsis_rl.data.transitions import Provenance, Transitions
 
 if TYPE_CHECKING:
-    from sepsis_rl.data.datamodule import Batch, OfflineDataModule
+    from sepsis_rl.data.datamodule import OfflineDataModule
 
 __all__ = [
     "POLICIES",
@@ -21,8 +22,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Imports what needs Lightning, which takes seconds, only when it is asked for."""
-    if name in ("Batch", "OfflineDataModule"):
-        from sepsis_rl.data import datamodule
+    if name == "OfflineDataModule":
+        from sepsis_rl.data.datamodule import OfflineDataModule
 
-        return getattr(datamodule, name)
+        return OfflineDataModule
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,10 +20,10 @@ from typing import Final
 import numpy as np
 import torch
 
-from sepsis_rl.envs import roll_out
 from sepsis_rl.evaluation import Stage
 from sepsis_rl.mdp import FloatArray, TabularMDP
 from sepsis_rl.report.experiment import Experiment, Member
+from sepsis_rl.rollouts import roll_out
 
 PATIENTS: Final = 100
 EVALUATIONS: Final = 20

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from sepsis_rl.algorithms import BC, CQL, DQN, OfflineAlgorithm
 from sepsis_rl.checkpoints import read_checkpoint
 from sepsis_rl.data import Batch
-from sepsis_rl.data.datamodule import AddressedBatches, TransitionTable
+from sepsis_rl.data.batches import AddressedBatches, TransitionTable
 from sepsis_rl.errors import InputError
 
 NARROW = {"embedding_dim": 8, "hidden_dims": [8]}
@@ -390,7 +390,7 @@ def test_the_held_out_loss_is_the_mean_over_held_out_rows(
     data, make_trainer, monkeypatch, algorithm, seed
 ):
     """Also where rows come in batches of unequal size."""
-    monkeypatch.setattr("sepsis_rl.data.datamodule._ROWS_PER_HELD_OUT_BATCH", 100)
+    monkeypatch.setattr("sepsis_rl.data.batches._ROWS_PER_HELD_OUT_BATCH", 100)
     module = algorithm(seed=seed, **NARROW)
     log = Log()
     trainer = make_trainer(module, limit_val_batches=1.0, logger=log)

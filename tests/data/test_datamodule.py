@@ -11,7 +11,7 @@ import torch
 
 from sepsis_rl.data import Batch, OfflineDataModule, Transitions, behavior_policy, collect
 from sepsis_rl.data import datamodule as datamodule_module
-from sepsis_rl.data.datamodule import AddressedBatches, HeldOutBatches, TransitionTable
+from sepsis_rl.data.batches import AddressedBatches, HeldOutBatches, TransitionTable
 from sepsis_rl.data.transitions import Provenance
 from sepsis_rl.errors import InputError
 
@@ -213,7 +213,7 @@ def test_a_batch_that_does_not_split_evenly_is_refused(make):
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_held_out_rows_come_once_and_in_order(make, monkeypatch, world_size):
-    monkeypatch.setattr(datamodule_module, "_ROWS_PER_HELD_OUT_BATCH", 30)
+    monkeypatch.setattr("sepsis_rl.data.batches._ROWS_PER_HELD_OUT_BATCH", 30)
     loaders = [
         make(trainer=trainer_at(rank=rank, world_size=world_size), batch_size=6).val_dataloader()
         for rank in range(world_size)

@@ -8,7 +8,6 @@ import pytest
 import scipy.stats
 import torch
 
-from sepsis_rl.envs import roll_out
 from sepsis_rl.evaluation import Stage
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import clinician_mode_policy, optimal_policy, random_policy
@@ -21,6 +20,7 @@ from sepsis_rl.report.protocol import (
     patients_to_treat,
     share_in_order,
 )
+from sepsis_rl.rollouts import roll_out
 
 
 @pytest.fixture(scope="module")
