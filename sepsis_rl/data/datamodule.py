@@ -48,8 +48,8 @@ class OfflineDataModule(pl.LightningDataModule):
     training device and batches are gathered there; there are no worker processes.
 
     Records of other patients than the simulator's have states and actions of their own, numbered
-    from 0: `n_states` and `n_actions` say how many. What needs the simulator's truth is then left
-    out.
+    from 0: `n_states` and `n_actions` say how many, and rewards that are survival: 0, but 1 at the
+    end of an episode that was survived. What needs the simulator's truth is then left out.
 
     Args:
         path: A file written by `lightning collect` or `Transitions.save`, or a table (.csv,
@@ -370,7 +370,7 @@ class OfflineDataModule(pl.LightningDataModule):
             data = Transitions.load(path)
         mdp, origin = self.mdp, data.provenance
         if mdp is None:
-            data.validate(self.n_states, self.n_actions, where=path)
+            data.validate(self.n_states, self.n_actions, survival=True, where=path)
             return data
         if is_table(path):
             what = f"{path} (of ICU-Sepsis, since data.n_states and data.n_actions are not given)"

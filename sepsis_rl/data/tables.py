@@ -130,7 +130,10 @@ def _names(path: Path, there: list[str], columns: Mapping[str, str]) -> dict[str
 
 
 def _episodes(column: pd.Series[Any], path: Path) -> npt.NDArray[np.int64]:
-    codes, _ = pd.factorize(column)
+    try:
+        codes, _ = pd.factorize(column)
+    except TypeError as error:  # of lists, such as Parquet may hold
+        raise InputError(f"{path}: column {column.name} is a number or a name: {error}") from error
     _refuse(codes < 0, path, f"column {column.name} names the row's episode")
     return np.asarray(codes, dtype=np.int64)
 

@@ -244,6 +244,7 @@ class Transitions:
         *,
         terminal: npt.NDArray[np.bool_] | None = None,
         rewards: npt.NDArray[np.floating[Any]] | None = None,
+        survival: bool = False,
         where: str | Path = "transitions",
     ) -> None:
         """Checks the rules of a data set; each of the arguments adds one.
@@ -253,6 +254,7 @@ class Transitions:
             n_actions: Actions lie below it.
             terminal: bool (n_states,), the states in which an episode ends.
             rewards: (n_states,), the reward on entering a state.
+            survival: An episode's return is its survival, 0 or 1, paid with its last row.
             where: What an error calls the data, such as the name of its file.
 
         Raises:
@@ -301,6 +303,9 @@ class Transitions:
         if rewards is not None:
             entered = rewards.astype(np.float32)[self.next_observation]
             refuse(self.reward != entered, "reward is that of entering next_observation")
+        if survival:
+            paid = is_last & (self.reward == 1)
+            refuse(~paid & (self.reward != 0), "reward is 0, or 1 at the end of a stay survived")
         if self.provenance.episodes != self.n_episodes:
             raise InputError(
                 f"{where}: its provenance says {self.provenance.episodes:,} episodes and it holds "

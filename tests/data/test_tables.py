@@ -119,6 +119,12 @@ def test_a_wrong_value_is_named(write, changes, message, suffix):
     assert str(refused.value).startswith(f"{path}: {message}")
 
 
+def test_a_list_names_no_episode(write):
+    path = write({"stay": [[0], [0], [0], [1], [1], [2]]}, "parquet")
+    with pytest.raises(InputError, match="column stay is a number or a name"):
+        read_table(path, NAMES)
+
+
 @pytest.mark.parametrize("column", ["cluster", "dose", "next_observation", "cut_off"])
 def test_a_time_is_no_number(write, column):
     times = pd.to_datetime([0, 1, 2, 0, 0, 1])

@@ -234,6 +234,27 @@ def test_a_rule_of_the_tables(changes, rows, rule):
     assert str(error.value) == f"some.npz: row {rows}: {rule}"
 
 
+@pytest.mark.parametrize(
+    ("rewards", "rows"),
+    [
+        ({0: 1.0}, "0"),  # before the end
+        ({4: 0.5, 5: 2.0}, "4, 5"),
+        ({1: -1.0, 4: 1.0}, "1"),  # the sign of an outcome
+        ({1: 1.0, 4: 0.0, 5: 1.0}, None),
+    ],
+)
+def test_rewards_that_are_survival(rewards, rows):
+    transitions = make_transitions({"reward": rewards})
+    transitions.validate()
+    if rows is None:
+        transitions.validate(survival=True)
+        return
+    with pytest.raises(InputError) as error:
+        transitions.validate(survival=True, where="some.npz")
+    rule = "reward is 0, or 1 at the end of a stay survived"
+    assert str(error.value) == f"some.npz: row {rows}: {rule}"
+
+
 def test_only_the_first_bad_rows_are_named():
     n = 1000
     transitions = Transitions(
