@@ -47,9 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Words after the program's name; the command line's own by default.
 
     Returns:
-        The exit code: 0; 2 for input that cannot be used and 1 for a file or another process that
-        failed, each after one message on stderr; 128 and the signal's number for a run that was
-        stopped.
+        The exit code: 0; 2 for input that cannot be used; 1 for a file, memory or another process
+        that failed; each after one message on stderr. 128 and the signal's number for a run that
+        was stopped.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -80,11 +80,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LostProcessError as error:
         print(f"lightning: error: {error}", file=sys.stderr)
         return 1
+    except (MemoryError, RuntimeError) as error:
+        if not _is_of_memory(error):
+            raise
+        print(
+            f"lightning: error: there is not enough memory: {_first_line(error)}. Fewer members at "
+            "once (--model.share 1/2), a smaller network, batch or number of patients needs less",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:  # before a fit could take it
         return 128 + signal.SIGINT
     except SystemExit as exit_:  # argparse's way to end --help
         return int(exit_.code or 0)
     return 0
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Whether memory ran out; torch's error on the CPU has no class of its own."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _name(file: str | bytes | int) -> str:

@@ -606,6 +606,16 @@ def test_a_run_on_a_gpu_ends_near_one_on_the_cpu(runs, lightning, config):
     assert random == pytest.approx(theirs, abs=0.02)
 
 
+def test_too_little_memory_is_told(lightning):
+    """More than the address space has."""
+    ran = lightning("fit", "bc", "--model.hidden_dims=[100000000000000]")
+    assert ran.code == 1
+    assert "Traceback" not in ran.err
+    error = ran.err.splitlines()[-1]
+    assert error.startswith("lightning: error: there is not enough memory")
+    assert "allocate" in error
+
+
 def test_a_missing_config_is_refused(lightning, tmp_path):
     assert_refused(lightning.main("fit", "--config=nowhere.yaml"), "nowhere.yaml")
     assert_refused(lightning.main("fit"), "model", "config")

@@ -126,7 +126,12 @@ def _names(path: Path, there: list[str], columns: Mapping[str, str]) -> dict[str
                 f"{path}: there is no column {column} for {name}; it has {', '.join(there)}. "
                 f"data.columns says which is which, such as {{{name}: {there[0]}}}"
             )
-    return {name: column for name, column in names.items() if column in there}
+    found = {name: column for name, column in names.items() if column in there}
+    for name, column in found.items():
+        others = [other for other in found if found[other] == column and other != name]
+        if others:
+            raise InputError(f"data.columns: {name} and {others[0]} are both the column {column}")
+    return found
 
 
 def _episodes(column: pd.Series[Any], path: Path) -> npt.NDArray[np.int64]:

@@ -140,9 +140,10 @@ def test_a_time_is_no_number(write, column):
         ({**NAMES, "reward": "died"}, "there is no column died for reward"),
         ({**NAMES, "step": "bloc"}, "there is no column bloc for step"),
         ({**NAMES, "state": "cluster"}, "there is no column state; accepted: episode, step, "),
+        ({**NAMES, "action": "cluster"}, "observation and action are both the column cluster"),
     ],
 )
-def test_a_missing_column_is_named(write, columns, message):
+def test_columns_that_cannot_be_used_are_named(write, columns, message):
     with pytest.raises(InputError) as refused:
         read_table(write(), columns)
     assert message in str(refused.value)
