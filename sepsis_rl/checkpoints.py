@@ -36,7 +36,12 @@ _UNREADABLE = (
     AttributeError,
     AssertionError,
 )
-_ENTRIES = {"state_dict", "hyper_parameters", "global_step"}
+_ENTRIES = {
+    "state_dict": dict,
+    "hyper_parameters": dict,
+    "global_step": int,
+    "sepsis_rl": dict,
+}
 _IDENTITY = {"format", "algorithm", "members", "names"}
 
 
@@ -140,14 +145,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"checkpoint {path} cannot be read: it is torn, or holds more than tensors and plain "
             "values and was not loaded for safety"
         ) from error
-    about = checkpoint.get("sepsis_rl") if isinstance(checkpoint, dict) else None
     if (
-        not isinstance(about, dict)
-        or not about.keys() >= _IDENTITY
-        or not checkpoint.keys() >= _ENTRIES
+        not isinstance(checkpoint, dict)
+        or not all(isinstance(checkpoint.get(name), kind) for name, kind in _ENTRIES.items())
+        or not isinstance(checkpoint.get("callbacks", {}), dict)  # weights alone have none
+        or not checkpoint["sepsis_rl"].keys() >= _IDENTITY
         or "_instantiator" in checkpoint["hyper_parameters"]
     ):
         raise InputError(f"checkpoint {path} was not written by sepsis-rl")
+    about = checkpoint["sepsis_rl"]
     if about["format"] != CHECKPOINT_FORMAT:
         raise InputError(
             f"checkpoint {path} has format {about['format']}; this version reads "
