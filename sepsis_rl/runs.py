@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
 from yaml import YAMLError
 
 from sepsis_rl.checkpoints import FOLDER, LAST, load_algorithm, read_checkpoint
@@ -104,11 +105,11 @@ def candidates(runs: Sequence[Run]) -> list[Candidate]:
         runs: The runs.
 
     Returns:
-        By run, step and member.
+        By run, step and member; those that have diverged are left out.
 
     Raises:
         InputError: A run has no checkpoint, one cannot be read, or was trained on other data than
-            its config names now.
+            its config names now; or nothing is left.
     """
     found = []
     for run, label in zip(runs, _labels([run.folder for run in runs]), strict=True):
@@ -126,13 +127,20 @@ def candidates(runs: Sequence[Run]) -> list[Candidate]:
             module = load_algorithm(path)
             if module.min_action_count > 0:
                 module.mask_actions(run.data.pair_counts)
-            step = int(checkpoint["global_step"])
+            step, diverged = int(checkpoint["global_step"]), module.diverged()
             for member, member_name in enumerate(module.members.names):
                 name = f"{label} step {step:,} {member_name}".strip()
+                if diverged[member]:
+                    Console(stderr=True).print(
+                        f"Note: {name} is left out: its network has diverged", soft_wrap=True
+                    )
+                    continue
                 policy = Policy(name, module.policy(member).probabilities)
                 found.append(
                     Candidate(name, label, run.folder, path, member, member_name, step, policy)
                 )
+    if not found:
+        raise InputError("no member of the runs has a policy: all have diverged")
     return found
 
 

@@ -280,7 +280,8 @@ class OfflineAlgorithm(pl.LightningModule):
             values = torch.where(
                 is_maximum.to(values.device), largest, reduce(values, reduce_op="mean")
             )
-        for name, value in zip(metrics, values.quantile(0.5, dim=1), strict=True):
+        # A member that has diverged leaves the others their median.
+        for name, value in zip(metrics, values.nanquantile(0.5, dim=1), strict=True):
             self.log(name, value, **options)
         self.log("step", float(step))
         if len(self.members) > 1:
@@ -293,6 +294,11 @@ class OfflineAlgorithm(pl.LightningModule):
                 logger.log_metrics(members, step)
 
     # -- the policy ----------------------------------------------------------------------------
+
+    @property
+    def labels(self) -> list[str]:
+        """What the members' policies are called."""
+        return [f"{type(self).__name__} {name}".strip() for name in self.members.names]
 
     @torch.no_grad()
     def scores(self) -> Tensor:
@@ -307,13 +313,23 @@ class OfflineAlgorithm(pl.LightningModule):
         return scores
 
     @torch.no_grad()
+    def diverged(self) -> Tensor:
+        """Which members have a network that gives infinities or no numbers, and so no policy.
+
+        Returns:
+            bool, (members,).
+        """
+        return ~self.q_network.table().isfinite().all(dim=2).all(dim=1)
+
+    @torch.no_grad()
     def policy_tables(self) -> Tensor:
         """The members' policies: the highest score's action, the lowest index on ties.
 
         Returns:
-            Probabilities, float64, (members, n_states, n_actions).
+            Probabilities, float64, (members, n_states, n_actions). What stands there for a member
+            that has `diverged` means nothing.
         """
-        scores = self.scores()
+        scores = self.scores().masked_fill(self.diverged()[:, None, None], 0.0)
         greedy = torch.zeros_like(scores, dtype=torch.float64)
         return greedy.scatter_(-1, scores.argmax(-1, keepdim=True), 1.0)
 
@@ -323,8 +339,7 @@ class OfflineAlgorithm(pl.LightningModule):
         Args:
             member: Counted from 0.
         """
-        name = f"{type(self).__name__} {self.members.names[member]}".strip()
-        return Policy(name, self.policy_tables()[member].cpu().numpy())
+        return Policy(self.labels[member], self.policy_tables()[member].cpu().numpy())
 
     def value_estimates(self, start: Tensor, policies: Tensor) -> Tensor | None:
         """What the network itself takes its policy to be worth at the start of an episode.

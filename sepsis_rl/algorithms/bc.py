@@ -59,4 +59,7 @@ class BC(OfflineAlgorithm):
         Returns:
             Probabilities, float64, (members, n_states, n_actions).
         """
-        return self.scores().double().softmax(-1) if self.sampled else super().policy_tables()
+        if not self.sampled:
+            return super().policy_tables()
+        scores = self.scores().masked_fill(self.diverged()[:, None, None], 0.0)
+        return scores.double().softmax(-1)

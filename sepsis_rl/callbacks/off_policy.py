@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 
 from sepsis_rl.algorithms import OfflineAlgorithm
 from sepsis_rl.errors import InputError
@@ -85,7 +86,10 @@ class OffPolicyEvaluation(pl.Callback):
         policies = [pl_module.policy(member) for member in range(len(pl_module.members))]
         # The intervals of fitted Q take a second for each policy; the end of the run has them.
         scores = self.score(policies, self._held_out, refit=False)
-        device = pl_module.device
+        diverged = pl_module.diverged()
         pl_module.log_members(
-            {f"ope/{name}": values.to(device) for name, values in scores.metrics().items()}
+            {
+                f"ope/{name}": values.to(diverged.device).masked_fill(diverged, torch.nan)
+                for name, values in scores.metrics().items()
+            }
         )

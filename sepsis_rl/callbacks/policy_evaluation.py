@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from rich.console import Console
 
 from sepsis_rl.algorithms import OfflineAlgorithm
 from sepsis_rl.errors import InputError
 from sepsis_rl.evaluation import PolicyScores, Stage, score_policies
 from sepsis_rl.mdp import STRATEGIES, Strategy
+from sepsis_rl.metrics import Interval
 
 
 class PolicyEvaluation(pl.Callback):
@@ -108,13 +112,25 @@ class PolicyEvaluation(pl.Callback):
         assert isinstance(module, OfflineAlgorithm)
         policies, data = module.policy_tables(), trainer.datamodule  # type: ignore[attr-defined]
         metrics: dict[str, torch.Tensor] = {}
+        diverged = module.diverged().cpu()
+        if diverged.any() and trainer.is_global_zero:
+            lost = ", ".join(itertools.compress(module.labels, diverged))
+            Console(stderr=True).print(
+                f"Note: diverged at step {trainer.global_step:,}, without a policy: {lost}",
+                soft_wrap=True,
+            )
         if data.mdp is not None:
-            self.last = self.score(trainer, policies)
+            scores = self.score(trainer, policies)
+            survival = (part.masked_fill(diverged, torch.nan) for part in scores.survival_rate)
+            self.last = replace(scores, survival_rate=Interval(*survival))
             metrics = self.last.metrics()
         start = torch.tensor(data.start, device=policies.device)
         value = module.value_estimates(start, policies)
         if value is not None:
             metrics["value_estimate"] = value.cpu()
+        metrics = {
+            name: values.masked_fill(diverged, torch.nan) for name, values in metrics.items()
+        }
         if metrics:
             module.log_members({f"{group}/{name}": values for name, values in metrics.items()})
         if trainer.state.fn == "fit":

@@ -48,6 +48,11 @@ class PolicyExport(pl.Callback):
             raise InputError(
                 f"--member {self.member} cannot be used: the checkpoint has 0 to {members - 1}"
             )
+        if pl_module.diverged()[self.member]:
+            raise InputError(
+                f"--member {self.member} has no policy: its network has diverged; an earlier "
+                "checkpoint may have one"
+            )
 
     @rank_zero_only
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -146,13 +146,16 @@ def survival_news(survival: Any) -> str:
     """Survival in a few words.
 
     Args:
-        survival: An `Interval` of (members,).
+        survival: An `Interval` of (members,); NaN for those that have diverged.
 
     Returns:
         Rate and interval of a single run; best, median and worst of several members.
     """
-    rate, low, high = (100 * part for part in survival)
-    if len(rate) == 1:
+    there = ~survival.estimate.isnan()
+    if not there.any():
+        return "diverged"
+    rate, low, high = (100 * part[there] for part in survival)
+    if len(there) == 1:
         return f"survival {rate[0]:.1f} % ({low[0]:.1f}-{high[0]:.1f})"
     median = rate.quantile(0.5)  # as in the logs; torch's own median is the lower of two
     return f"survival best {rate.max():.1f}, median {median:.1f}, worst {rate.min():.1f} %"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,24 +95,27 @@ class Results(pl.Callback):
             if isinstance(callback, PolicyEvaluation)
         )
         data = trainer.datamodule  # type: ignore[attr-defined]
-        algorithm = type(module).__name__
-        names = [f"{algorithm} {name}".strip() for name in module.members.names]
+        diverged = module.diverged()
+        lost = list(itertools.compress(module.labels, diverged))
+        learned = (~diverged).nonzero().flatten().tolist()
         rows: list[_Row] = []
         if data.mdp is None:
             baselines = _recorded_baselines(data.pair_counts)
         else:
-            rows, baselines = self._compare(trainer, evaluation, module, names)
+            rows, baselines = self._compare(trainer, evaluation, module, learned)
         if not trainer.is_global_zero:
             return
-        members = [module.policy(member) for member in range(len(names))]
+        members = [module.policy(member) for member in learned]
         off_policy = self._score_off_policy(trainer, [*members, *baselines])
-        self._write(trainer, evaluation, rows, off_policy)
+        self._write(trainer, evaluation, rows, off_policy, lost)
         if rows:
-            self._print(trainer, evaluation, rows, len(names))
+            self._print(trainer, evaluation, rows, len(learned))
         else:
             Console().print(_NO_SIMULATOR)
         if off_policy is not None:
-            Console().print(off_policy_table(off_policy, len(names)))
+            Console().print(off_policy_table(off_policy, len(learned)))
+        if lost:
+            Console().print(f"Diverged, without a policy: {', '.join(lost)}")
         self._print_places(trainer)
 
     def _compare(
@@ -119,7 +123,7 @@ class Results(pl.Callback):
         trainer: pl.Trainer,
         evaluation: PolicyEvaluation,
         module: OfflineAlgorithm,
-        names: list[str],
+        members: list[int],
     ) -> tuple[list[_Row], list[Policy]]:
         """Scores learned policies and baselines in the environment.
 
@@ -132,7 +136,8 @@ class Results(pl.Callback):
         if evaluation.strategy == "raise_exception":  # who would raise cannot be compared
             baselines = [policy for policy in baselines if _is_admissible(policy, mdp)]
             reference = reference if _is_admissible(clinician, mdp) else None
-        learned = module.policy_tables()
+        learned = module.policy_tables()[members]
+        names = [module.labels[member] for member in members]
         tables = [torch.tensor(policy.probabilities)[None].to(learned) for policy in baselines]
         scores = evaluation.score(trainer, torch.cat([learned, *tables]), reference)
         rows = _rows([*names, *(policy.name for policy in baselines)], scores)
@@ -175,6 +180,7 @@ class Results(pl.Callback):
         evaluation: PolicyEvaluation,
         rows: list[_Row],
         off_policy: OffPolicyScores | None,
+        diverged: list[str],
     ) -> None:
         if self.run_folder is None:
             return
@@ -182,6 +188,8 @@ class Results(pl.Callback):
         content = json.loads(path.read_text()) if path.exists() else {}
         checkpoint = trainer.ckpt_path
         result: dict[str, Any] = {"note": NOT_FOR_CLINICAL_USE}
+        if diverged:
+            result["diverged"] = diverged
         if rows:
             result |= {
                 "inadmissible_actions": evaluation.strategy,

@@ -185,7 +185,11 @@ def read_experiment(folders: Sequence[str | Path]) -> Experiment:
             run = read_run(folder)
             run.data.require_mdp("the report")
             run = Run(folder, data.setdefault(run.data.content_hash, run.data))
-            found += _members(run)
+            for member in _members(run):
+                if np.isnan(member.metrics["survival_exact"]).any():
+                    problems.append(f"{_label(member)} is left out: its network has diverged")
+                else:
+                    found.append(member)
             used.append(folder)
         except InputError as error:
             problems.append(f"{_short(folder)} is left out: {error}".replace(f"{folder} ", "it "))

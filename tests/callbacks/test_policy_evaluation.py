@@ -24,6 +24,9 @@ class Module:
         wait, treat = np.eye(2)[[0] * 5], np.eye(2)[[1] * 5]
         return torch.tensor(np.stack([wait, treat]))
 
+    def diverged(self):
+        return torch.tensor([False, False])
+
     def value_estimates(self, start, policies):
         assert start.tolist() == [0.75, 0.25, 0, 0, 0]
         assert policies.shape == (2, 5, 2)

@@ -94,6 +94,9 @@ def test_a_run_without_an_end(screen):
         ([0.7, 0.9, 0.8], "survival best 90.0, median 80.0, worst 70.0 %"),
         # The median of an even number of members lies between the two in the middle.
         ([0.7, 0.9, 0.8, 0.6], "survival best 90.0, median 75.0, worst 60.0 %"),
+        ([0.7, torch.nan, 0.9], "survival best 90.0, median 80.0, worst 70.0 %"),
+        ([torch.nan], "diverged"),
+        ([torch.nan, torch.nan], "diverged"),
     ],
 )
 def test_survival_in_a_few_words(rates, text):
