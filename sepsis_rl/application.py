@@ -7,8 +7,10 @@ import logging
 import os
 import re
 import threading
+import traceback
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -62,7 +64,8 @@ def run(words: list[str]) -> None:
     """
     quiet()
     try:
-        SepsisCLI(words)
+        with _reading_a_checkpoint():
+            SepsisCLI(words)
     except MisconfigurationException as error:
         raise InputError(str(error)) from error
     except OmegaConfBaseException as error:  # raised while ${...} is resolved
@@ -75,6 +78,33 @@ def run(words: list[str]) -> None:
         reason = re.sub(r"^\[[^\]]*\] ", "", str(error).splitlines()[0])  # a line of C++
         raise LostProcessError(
             f"another process of this run ended or cannot be reached any more: {reason}"
+        ) from error
+
+
+@contextmanager
+def _reading_a_checkpoint() -> Iterator[None]:
+    """Tells what is wrong with a checkpoint whose entries are not those that were written.
+
+    Lightning and the callbacks take them as they are; what then goes wrong can be anything.
+    """
+    try:
+        yield
+    except (InputError, OSError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        calls = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if not any(
+            call.co_name == "_inspect_checkpoint"
+            or (
+                call.co_filename.endswith("checkpoint_connector.py")  # Lightning's
+                and re.match("_?(restore|resume)", call.co_name)
+            )
+            for call in calls
+        ):
+            raise
+        raise InputError(
+            "the checkpoint cannot be used, its entries do not belong together "
+            f"({type(error).__name__}: {error})"
         ) from error
 
 
@@ -290,8 +320,6 @@ class SepsisCLI(LightningCLI):
         if "optimizer_states" not in checkpoint:
             raise InputError(f"checkpoint {path} holds weights alone; a fit cannot go on from it")
         self._prepare_data()
-        for difference in self.settings.differences(checkpoint):
-            Console(stderr=True).print(f"Note: {difference} (used)", soft_wrap=True)
         step = int(checkpoint["global_step"])
         folder = run_folder(path)
         version = "" if folder is None else folder.name.removeprefix("version_")
@@ -357,7 +385,10 @@ class SepsisCLI(LightningCLI):
     def _inspect_checkpoint(self, path: str) -> dict[str, Any]:
         checkpoint = read_checkpoint(path)
         sizes = (self.datamodule.n_states, self.datamodule.n_actions)
-        for difference in compare_with(checkpoint, self.model, sizes, path):
+        differences = compare_with(checkpoint, self.model, sizes, path)
+        if self.subcommand == "fit":
+            differences += self.settings.differences(checkpoint)
+        for difference in differences:
             Console(stderr=True).print(f"Note: {difference} (used)", soft_wrap=True)
         return checkpoint
 

@@ -22,6 +22,7 @@ from sepsis_rl.files import atomic_write
 
 FOLDER = "checkpoints"
 LAST = "last.ckpt"
+SUFFIX = ".ckpt"
 
 # What torch's weights-only reader raises on bytes that are no checkpoint, found by trying many.
 _UNREADABLE = (
@@ -29,20 +30,16 @@ _UNREADABLE = (
     struct.error,
     RuntimeError,
     EOFError,
-    OSError,
     LookupError,
     ValueError,
     TypeError,
     AttributeError,
     AssertionError,
 )
-_ENTRIES = {
-    "state_dict": dict,
-    "hyper_parameters": dict,
-    "global_step": int,
-    "sepsis_rl": dict,
-}
-_IDENTITY = {"format", "algorithm", "members", "names"}
+_ENTRIES = {"state_dict": dict, "hyper_parameters": dict, "global_step": int, "sepsis_rl": dict}
+_IDENTITY = {"format": int, "algorithm": str, "members": list, "names": list}
+_REMEMBERED = ("kth_best_model_path", "best_model_path", "last_model_path")
+_MAYBE = ("callbacks", "OfflineDataModule")  # dictionaries; weights alone have none
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
@@ -81,7 +78,43 @@ class SafeCheckpointIO(TorchCheckpointIO):
         Lightning's own keeps what it downloads under the last word of the address, and takes it
         for the next file of that name.
         """
-        return read_checkpoint(path)
+        checkpoint = read_checkpoint(path)
+        _forget_other_files(checkpoint, path)
+        return checkpoint
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Removes a checkpoint file; Lightning's own removes what it is told, folders too.
+
+        Args:
+            path: A file. A folder, and a file of another name, are left as they are.
+        """
+        file_system, file = fsspec.core.url_to_fs(str(path))
+        if str(file).endswith(SUFFIX) and file_system.isfile(file):
+            file_system.rm_file(file)
+
+
+def _forget_other_files(checkpoint: dict[str, Any], path: str | Path) -> None:
+    """Takes out what Lightning would delete later, where it lies in another folder.
+
+    A checkpoint names the files that are replaced as the run goes on, and anybody may have
+    written it.
+    """
+    folder = _folder(path)
+    callbacks = checkpoint.get("callbacks", {})
+    for key in [key for key in callbacks if str(key).startswith("ModelCheckpoint")]:
+        state = callbacks[key]
+        try:
+            files = [*state.get("best_k_models", {}), *(state.get(name) for name in _REMEMBERED)]
+            own = all(_folder(file) == folder for file in files if file)
+        except (AttributeError, TypeError, ValueError):
+            own = False
+        if not own:
+            del callbacks[key]
+
+
+def _folder(file: str | Path) -> str:
+    """Where a file lies; of an address, what stands before its last word."""
+    return str(file).rpartition("/")[0] if "://" in str(file) else str(Path(file).resolve().parent)
 
 
 def find_last(runs: str | Path, name: str) -> Path:
@@ -140,6 +173,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise InputError(f"checkpoint {path}: there is no such file") from error
     except ImportError as error:  # a file system whose package is not installed
         raise InputError(f"checkpoint {path} cannot be read: {error}") from error
+    except OSError as error:
+        raise InputError(f"checkpoint {path} cannot be read: {error.strerror or error}") from error
     except _UNREADABLE as error:
         raise InputError(
             f"checkpoint {path} cannot be read: it is torn, or holds more than tensors and plain "
@@ -147,9 +182,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ) from error
     if (
         not isinstance(checkpoint, dict)
-        or not all(isinstance(checkpoint.get(name), kind) for name, kind in _ENTRIES.items())
-        or not isinstance(checkpoint.get("callbacks", {}), dict)  # weights alone have none
-        or not checkpoint["sepsis_rl"].keys() >= _IDENTITY
+        or not _has(checkpoint, _ENTRIES)
+        or not _has(checkpoint["sepsis_rl"], _IDENTITY)
+        or not all(isinstance(checkpoint.get(name, {}), dict) for name in _MAYBE)
         or "_instantiator" in checkpoint["hyper_parameters"]
     ):
         raise InputError(f"checkpoint {path} was not written by sepsis-rl")
@@ -160,6 +195,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{CHECKPOINT_FORMAT}"
         )
     return checkpoint
+
+
+def _has(entries: dict[str, Any], kinds: dict[str, type]) -> bool:
+    return all(isinstance(entries.get(name), kind) for name, kind in kinds.items())
 
 
 def load_algorithm(path: str | Path) -> OfflineAlgorithm:
@@ -186,7 +225,7 @@ def _rebuild(checkpoint: dict[str, Any], path: str | Path) -> OfflineAlgorithm:
         module = algorithms[name](**checkpoint["hyper_parameters"])
         module.build(*_sizes(checkpoint, len(module.hidden_dims)))
         module.load_state_dict(weights)
-    except (KeyError, IndexError, AttributeError, TypeError, RuntimeError) as error:
+    except (LookupError, AttributeError, TypeError, RuntimeError, ArithmeticError) as error:
         raise InputError(
             f"checkpoint {path}: its weights do not fit its settings: {error}"
         ) from error
@@ -234,12 +273,12 @@ def compare_with(
             f"asks for {given['share']}"
         )
     for name in ("embedding_dim", "hidden_dims"):
-        if _plain(held[name]) != _plain(given[name]):
+        if _plain(held.get(name)) != _plain(given[name]):
             raise InputError(
-                f"checkpoint {path} holds a network with {name}={_plain(held[name])}, and the "
+                f"checkpoint {path} holds a network with {name}={_plain(held.get(name))}, and the "
                 f"config asks for {_plain(given[name])}"
             )
-    _check_moments(checkpoint, _rebuild(checkpoint, path), path)
+    _check_optimizer(checkpoint, _rebuild(checkpoint, path), path)
     held_sizes = _sizes(checkpoint, len(held["hidden_dims"]))
     if held_sizes != sizes:
         raise InputError(
@@ -253,19 +292,40 @@ def compare_with(
     ]
 
 
-def _check_moments(checkpoint: dict[str, Any], module: OfflineAlgorithm, path: str | Path) -> None:
-    """Refuses moments of Adam of other shapes: its fused kernel would read past their end."""
+def _check_optimizer(
+    checkpoint: dict[str, Any], module: OfflineAlgorithm, path: str | Path
+) -> None:
+    """Refuses moments of Adam that are not those of the weights, and settings that are not ours.
+
+    Torch takes both as they are: Adam's fused kernel would read past the end of smaller moments,
+    and a run would go on with a checkpoint's settings instead of its own.
+    """
+    if "optimizer_states" not in checkpoint:  # it holds weights alone
+        return
     parameters = list(module.q_network.parameters())
+    (ours,) = module.configure_optimizers().param_groups
     try:
-        fit = all(
-            value.shape == (() if name == "step" else parameters[index].shape)
-            and value.dtype == torch.float32
-            and value.is_contiguous()
-            for optimizer in checkpoint.get("optimizer_states", [])
-            for index, moments in optimizer["state"].items()
-            for name, value in moments.items()
+        (optimizer,) = checkpoint["optimizer_states"]
+        (group,) = optimizer["param_groups"]
+        places, states = list(range(len(parameters))), optimizer["state"]
+        fit = group["params"] == places and sorted(states) == places
+        fit = fit and all(
+            type(group[name]) is type(value) and group[name] == value
+            for name, value in ours.items()
+            if name in group and name not in ("params", "lr")  # the rate is set when a fit starts
         )
-    except (KeyError, IndexError, AttributeError, TypeError, RuntimeError):
+        fit = fit and all(
+            states[place].keys() == {"step", "exp_avg", "exp_avg_sq"}
+            and all(
+                value.shape == (() if name == "step" else parameters[place].shape)
+                and value.is_floating_point()
+                and value.is_contiguous()
+                and value.device.type == "cpu"
+                for name, value in states[place].items()
+            )
+            for place in places
+        )
+    except (LookupError, AttributeError, TypeError, ValueError, RuntimeError):
         fit = False
     if not fit:
         raise InputError(f"checkpoint {path}: its optimizer does not fit its weights")

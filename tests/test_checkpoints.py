@@ -13,6 +13,7 @@ import torch
 
 from sepsis_rl.algorithms import BC, CQL, DQN
 from sepsis_rl.checkpoints import (
+    SafeCheckpointIO,
     compare_with,
     export_member,
     find_last,
@@ -230,12 +231,31 @@ def moments(checkpoint, **changes):
         (lambda held: held["state_dict"].update({"q_network.embedding": 1}), "weights do not fit"),
         (lambda held: moments(held, exp_avg=torch.zeros(1, 2, 3)), "optimizer does not fit"),
         (lambda held: moments(held, step=torch.zeros(0)), "optimizer does not fit"),
+        (
+            lambda held: moments(held, exp_avg=torch.zeros(1, 8, 16, device="meta")),
+            "optimizer does not fit",
+        ),
+        (
+            lambda held: held["optimizer_states"][0]["state"][1].pop("step"),
+            "optimizer does not fit",
+        ),
+        (lambda held: held["optimizer_states"][0]["state"].pop(0), "optimizer does not fit"),
+        (lambda held: held["optimizer_states"].clear(), "optimizer does not fit"),
+        (  # moments that go to other weights
+            lambda held: held["optimizer_states"][0]["param_groups"][0]["params"].reverse(),
+            "optimizer does not fit",
+        ),
+        (  # settings that nobody gave
+            lambda held: held["optimizer_states"][0]["param_groups"][0].update(maximize=True),
+            "optimizer does not fit",
+        ),
+        (lambda held: held["hyper_parameters"].update(alpha=10**400), "weights do not fit"),
         (  # of a single number, shown as many
             lambda held: moments(held, exp_avg_sq=torch.zeros(1).expand(1, 8, 16)),
             "optimizer does not fit",
         ),
         (
-            lambda held: moments(held, exp_avg=torch.zeros(1, 8, 16).half()),
+            lambda held: moments(held, exp_avg=torch.zeros(1, 8, 16).long()),
             "optimizer does not fit",
         ),
         (lambda held: moments(held, exp_avg=1.0), "optimizer does not fit"),
@@ -252,6 +272,47 @@ def test_tensors_that_do_not_belong_together_are_refused(finished_runs, spoil, s
     spoil(checkpoint)
     with pytest.raises(InputError, match=f"last.ckpt: its {said}"):
         compare_with(checkpoint, CQL(**SMALL), (716, 25), path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("last_model_path", "local://{victim}"),
+        ("last_model_path", "{victim}"),
+        ("best_k_models", {"runs/cql/version_0/checkpoints/../../../../victim": torch.tensor(1.0)}),
+        ("kth_best_model_path", "s3://somewhere/else.ckpt"),
+        ("best_k_models", 5),
+    ],
+)
+def test_files_elsewhere_are_not_taken_for_its_own(finished_runs, tmp_path, name, value):
+    """Lightning deletes what a checkpoint names as its predecessors, with all that is in it."""
+    path = tmp_path / "runs" / "cql" / "version_0" / "checkpoints" / "last.ckpt"
+    shutil.copytree(last(finished_runs, "cql").parent, path.parent)
+    checkpoint = read_checkpoint(path)
+    (key,) = [key for key in checkpoint["callbacks"] if key.startswith("ModelCheckpoint")]
+    state = checkpoint["callbacks"][key]
+    state.pop("dirpath")
+    state.update(best_k_models={}, kth_best_model_path="", best_model_path="")
+    state["last_model_path"] = str(path)
+    torch.save(checkpoint, path)
+    assert key in SafeCheckpointIO().load_checkpoint(path)["callbacks"]
+    state[name] = value.format(victim=tmp_path / "victim") if isinstance(value, str) else value
+    torch.save(checkpoint, path)
+    assert key not in SafeCheckpointIO().load_checkpoint(path)["callbacks"]
+
+
+def test_a_folder_is_never_removed(tmp_path):
+    victim = tmp_path / "victim.ckpt"
+    victim.mkdir()
+    (victim / "file").touch()
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "old.ckpt").touch()
+    for place in (victim, f"local://{victim}", tmp_path / "notes.txt", tmp_path / "none.ckpt"):
+        SafeCheckpointIO().remove_checkpoint(place)
+    assert (victim / "file").exists()
+    assert (tmp_path / "notes.txt").exists()
+    SafeCheckpointIO().remove_checkpoint(tmp_path / "old.ckpt")
+    assert not (tmp_path / "old.ckpt").exists()
 
 
 # -- one member --------------------------------------------------------------------------------

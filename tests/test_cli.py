@@ -711,11 +711,44 @@ def test_a_checkpoint_that_does_not_fit_is_refused(runs, lightning, tmp_path, co
     assert files(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda held: held.update(loops={}),
+        lambda held: held.update(OfflineDataModule={}),
+        lambda held: held["callbacks"]["PolicyEvaluation"].update(history=None),
+        lambda held: held["callbacks"].update(RecordedSettings={}),
+        lambda held: held["hyper_parameters"].pop("embedding_dim"),
+        lambda held: held.update({"pytorch-lightning_version": "x"}),
+    ],
+)
+def test_entries_that_do_not_belong_together_are_told(lightning, runs, spoil):
+    held = torch.load(runs / "cql/version_0/checkpoints/last.ckpt", weights_only=True)
+    spoil(held)
+    torch.save(held, "odd.ckpt")
+    ran = lightning("fit", "cql", "--ckpt_path=odd.ckpt", "--trainer.max_steps=30")
+    assert ran.code == 2
+    assert "Traceback" not in ran.err
+    assert ran.err.splitlines()[-1].startswith("lightning: error: ")
+    assert "checkpoint" in ran.err.splitlines()[-1]
+
+
+def test_a_damaged_table_of_metrics_is_left_alone(lightning, runs):
+    path = runs / "cql/version_0/metrics.json"
+    path.write_text("{")
+    assert lightning("test", "cql", "--ckpt_path=last").code == 0
+    assert path.read_text() == "{"
+    assert "test" in json.loads(path.with_name("metrics-1.json").read_text())
+
+
 def test_weights_alone_are_scored_but_do_not_go_on(lightning):
     options = ["--checkpoint.save_weights_only=true", "--trainer.max_steps=2"]
     assert lightning("fit", "cql", *options).code == 0
     assert lightning("validate", "cql", "--ckpt_path=last").code == 0
     assert_refused(lightning("fit", "cql", "--ckpt_path=last"), "last.ckpt", "weights alone")
+    ran = lightning.main("report", "runs/cql/version_0", "--output=report")
+    assert ran.code == 2
+    assert "weights alone" in ran.err
     path = Path("runs/cql/version_0/checkpoints/last.ckpt")
     words = [f"--ckpt_path={path}", "--member=0", "--output=one.ckpt"]
     assert lightning.main("export", *words).code == 0

@@ -18,7 +18,7 @@ from sepsis_rl.algorithms import OfflineAlgorithm
 from sepsis_rl.callbacks.off_policy import OffPolicyEvaluation
 from sepsis_rl.callbacks.policy_evaluation import PolicyEvaluation
 from sepsis_rl.evaluation import PolicyScores
-from sepsis_rl.files import atomic_write
+from sepsis_rl.files import atomic_write, free_path
 from sepsis_rl.loggers import RunLogger
 from sepsis_rl.mdp import Strategy, TabularMDP
 from sepsis_rl.messages import framed_table, progress_bar
@@ -185,7 +185,9 @@ class Results(pl.Callback):
         if self.run_folder is None:
             return
         path = self.run_folder / "metrics.json"
-        content = json.loads(path.read_text()) if path.exists() else {}
+        content = _read_metrics(path)
+        if content is None:  # damaged by somebody; it stays as it is
+            path, content = free_path(path), {}
         checkpoint = trainer.ckpt_path
         result: dict[str, Any] = {"note": NOT_FOR_CLINICAL_USE}
         if diverged:
@@ -245,6 +247,18 @@ class Results(pl.Callback):
             console.print(
                 f"TensorBoard: tensorboard --logdir {trainer.logger.save_dir}", soft_wrap=True
             )
+
+
+def _read_metrics(path: Path) -> dict[str, Any] | None:
+    """What a run's `metrics.json` holds; None if it is not one."""
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        return None
+    ours = isinstance(content, dict) and all(isinstance(value, dict) for value in content.values())
+    return content if ours else None
 
 
 def _recorded_baselines(pair_counts: NDArray[np.int64]) -> list[Policy]:

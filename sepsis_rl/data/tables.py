@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -46,8 +47,9 @@ def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Transiti
     Raises:
         InputError: The file cannot be read, lacks a column, or has a value of the wrong kind.
     """
-    frame = _read(path)
-    names = _names(path, list(map(str, frame.columns)), columns or {})
+    columns = columns or {}
+    frame = _read(path, columns.get("episode", "episode"))
+    names = _names(path, list(frame.columns), columns)
     given = {name: frame[column] for name, column in names.items()}
     if len(frame) == 0:
         raise InputError(f"{path}: it has no rows; a data set holds at least one episode")
@@ -92,23 +94,32 @@ def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Transiti
     )
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path, episode: str) -> pd.DataFrame:
+    """A table with text for names of columns."""
     try:
         if path.name.lower().endswith(".parquet"):
-            return pd.read_parquet(path)
-        header = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0].dropna()
-        frame = pd.read_csv(path, low_memory=False)
+            frame = pd.read_parquet(path)
+            header = frame.columns = frame.columns.map(str)
+        else:
+            header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[
+                0
+            ]
+            with warnings.catch_warnings():
+                # Where rows have more fields than the header has names.
+                warnings.simplefilter("error", pd.errors.ParserWarning)
+                # Names of episodes are text: as numbers 1.1 and 1.10 would be one.
+                frame = pd.read_csv(path, low_memory=False, index_col=False, dtype={episode: str})
+    except pd.errors.ParserWarning as error:
+        raise InputError(f"{path}: its rows have more fields than its header has names") from error
     except ImportError as error:
         raise InputError(f"{path}: Parquet needs pyarrow: pip install 'pyarrow>=16'") from error
     # What a damaged file can raise is the business of two parsers and a decompressor.
     except Exception as error:
         reason = textwrap.shorten(str(error), 300)  # a damaged name can be of any length
         raise InputError(f"{path} cannot be read as a table: {reason}") from error
-    # pandas renames the second of two columns and takes one without a name for an index.
-    if header.duplicated().any():
-        raise InputError(f"{path}: two columns are named {header[header.duplicated()].iloc[0]}")
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise InputError(f"{path}: its rows have more fields than its header has names")
+    twice = [name for name in header[header.duplicated()] if name]
+    if twice:  # pandas renames the second
+        raise InputError(f"{path}: two columns are named {twice[0]}")
     return frame
 
 
@@ -123,8 +134,9 @@ def _names(path: Path, there: list[str], columns: Mapping[str, str]) -> dict[str
     for name, column in names.items():
         if column not in there and (name in REQUIRED or name in columns):
             raise InputError(
-                f"{path}: there is no column {column} for {name}; it has {', '.join(there)}. "
-                f"data.columns says which is which, such as {{{name}: {there[0]}}}"
+                f"{path}: there is no column {column} for {name}; it has "
+                f"{textwrap.shorten(', '.join(there) or 'none', 300)}. data.columns says which is "
+                f"which, such as {{{name}: {textwrap.shorten(next(iter(there), 'its name'), 60)}}}"
             )
     found = {name: column for name, column in names.items() if column in there}
     for name, column in found.items():
@@ -159,7 +171,9 @@ def _booleans(column: pd.Series[Any], path: Path) -> npt.NDArray[np.bool_]:
 
 def _numbers(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
     """The column's numbers, NaN for what is none."""
-    if column.dtype.kind in "mM":  # of a time pandas would make its nanoseconds
+    if column.dtype.kind in "mM" or isinstance(
+        column.dtype, pd.PeriodDtype
+    ):  # of a time pandas would make its nanoseconds
         return np.full(len(column), np.nan)
     numbers = pd.to_numeric(column, errors="coerce")
     return np.asarray(numbers.to_numpy(np.float64, na_value=np.nan))

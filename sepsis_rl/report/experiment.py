@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from sepsis_rl.checkpoints import FOLDER, LAST, load_algorithm, read_checkpoint
 from sepsis_rl.data.datamodule import OfflineDataModule
@@ -185,7 +188,16 @@ def read_experiment(folders: Sequence[str | Path]) -> Experiment:
             run = read_run(folder)
             run.data.require_mdp("the report")
             run = Run(folder, data.setdefault(run.data.content_hash, run.data))
-            for member in _members(run):
+            try:
+                members = _members(run)
+            except InputError:
+                raise
+            except Exception as error:  # in a checkpoint there can be anything
+                raise InputError(
+                    f"its checkpoint's entries do not belong together ({type(error).__name__}: "
+                    f"{error})"
+                ) from error
+            for member in members:
                 if np.isnan(member.metrics["survival_exact"]).any():
                     problems.append(f"{_label(member)} is left out: its network has diverged")
                 else:
@@ -219,6 +231,8 @@ def _members(run: Run) -> list[Member]:
         raise InputError(f"inadmissible actions {strategy} there; the report's have their mean")
     if settings.get("sampled"):
         raise InputError("its policy samples its actions, and the report's figures do not")
+    if "callbacks" not in checkpoint:
+        raise InputError("its checkpoint holds weights alone, without the policies it evaluated")
     story = checkpoint["callbacks"]["PolicyEvaluation"]
     policies = story.get("policies", {})
     steps = [entry["step"] for entry in story["history"]]
@@ -244,10 +258,16 @@ def _members(run: Run) -> list[Member]:
                 name=name,
                 steps=np.array(steps, dtype=np.int64),
                 metrics={key: np.array([row[key] for row in rows]) for key in rows[0]},
-                actions=np.stack([policies[at][index].numpy() for at in steps]).astype(np.int64),
+                actions=_actions(torch.stack([policies[at][index] for at in steps]), run.data),
             )
         )
     return members
+
+
+def _actions(actions: Tensor, data: OfflineDataModule) -> NDArray[np.int64]:
+    if actions.is_floating_point() or actions.min() < 0 or actions.max() >= data.n_actions:
+        raise InputError("its checkpoint holds actions that there are not")
+    return actions.numpy().astype(np.int64)
 
 
 def _result(folder: Path) -> dict[str, Any]:

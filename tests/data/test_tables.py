@@ -119,6 +119,35 @@ def test_a_wrong_value_is_named(write, changes, message, suffix):
     assert str(refused.value).startswith(f"{path}: {message}")
 
 
+@pytest.mark.parametrize(
+    ("one", "other"), [("1.1", "1.10"), ("7", "007"), ("0e12", "0e34"), ("1e5", "100000")]
+)
+def test_names_of_episodes_are_text(tmp_path, one, other):
+    path = tmp_path / "stays.csv"
+    path.write_text(f"episode,observation,action,reward\n{one},0,0,0\n{other},1,1,1\n")
+    assert read_table(path).n_episodes == 2
+
+
+def test_columns_of_parquet_with_numbers_for_names(tmp_path):
+    path = tmp_path / "table.parquet"
+    pd.DataFrame([[5, 0, 1, 1.0]]).to_parquet(path)
+    names = {"episode": "0", "observation": "1", "action": "2", "reward": "3"}
+    assert read_table(path, names).action.tolist() == [1]
+    pd.DataFrame(index=[0]).to_parquet(path)
+    with pytest.raises(InputError, match="it has none"):
+        read_table(path)
+
+
+@pytest.mark.parametrize("first", [(1, 2), (1, 5)])
+def test_rows_with_a_field_too_many(tmp_path, first):
+    """Whatever the first field is, such as numbers that count the rows."""
+    path = tmp_path / "table.csv"
+    rows = "".join(f"{number},7,0,1,0\n" for number in first)
+    path.write_text("episode,observation,action,reward\n" + rows)
+    with pytest.raises(InputError, match="more fields than its header has names"):
+        read_table(path)
+
+
 def test_a_list_names_no_episode(write):
     path = write({"stay": [[0], [0], [0], [1], [1], [2]]}, "parquet")
     with pytest.raises(InputError, match="column stay is a number or a name"):
