@@ -10,7 +10,7 @@ from pathlib import Path
 
 # Its children begin with everything imported.
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["sepsis_rl.application"])
+_SERVER.set_forkserver_preload(["sepsis_rl.cli.training"])
 
 
 def _run(words, folder, environment):

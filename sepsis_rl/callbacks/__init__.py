@@ -1,5 +1,6 @@
 """What happens around the gradient steps."""
 
+from sepsis_rl.algorithms.target_update import SoftTargetUpdate
 from sepsis_rl.callbacks.dose_images import DoseGridImages
 from sepsis_rl.callbacks.graceful_stop import GracefulStop
 from sepsis_rl.callbacks.off_policy import OffPolicyEvaluation
@@ -8,7 +9,6 @@ from sepsis_rl.callbacks.policy_export import PolicyExport
 from sepsis_rl.callbacks.progress import FitProgressBar
 from sepsis_rl.callbacks.recorded_settings import RecordedSettings
 from sepsis_rl.callbacks.results import Results
-from sepsis_rl.callbacks.target_update import SoftTargetUpdate
 
 __all__ = [
     "DoseGridImages",

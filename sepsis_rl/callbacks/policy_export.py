@@ -12,7 +12,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from rich.console import Console
 
 from sepsis_rl.algorithms import OfflineAlgorithm
-from sepsis_rl.callbacks.results import NOT_FOR_CLINICAL_USE
+from sepsis_rl.display import NOT_FOR_CLINICAL_USE
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import atomic_write, free_path
 

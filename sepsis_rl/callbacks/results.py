@@ -17,11 +17,11 @@ from rich.console import Console
 from sepsis_rl.algorithms import OfflineAlgorithm
 from sepsis_rl.callbacks.off_policy import OffPolicyEvaluation
 from sepsis_rl.callbacks.policy_evaluation import PolicyEvaluation
+from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, progress_bar
 from sepsis_rl.evaluation import PolicyScores
 from sepsis_rl.files import atomic_write, free_path
 from sepsis_rl.loggers import RunLogger
 from sepsis_rl.mdp import Strategy, TabularMDP
-from sepsis_rl.messages import framed_table, progress_bar
 from sepsis_rl.ope import Episodes, OffPolicyScores
 from sepsis_rl.ope.tables import as_json, off_policy_table
 from sepsis_rl.policies import (
@@ -33,9 +33,6 @@ from sepsis_rl.policies import (
     random_policy,
     tabular_policy,
 )
-
-NOT_FOR_CLINICAL_USE = "Research software. Not for clinical use."
-
 
 _NO_SIMULATOR = (
     "No environment simulates these patients: what a policy is worth is told from recorded "

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from sepsis_rl.messages import framed_table
+from sepsis_rl.display import framed_table
 from sepsis_rl.metrics import Interval
 from sepsis_rl.ope.estimates import LOW_ESS, OffPolicyScores
 

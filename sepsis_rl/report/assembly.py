@@ -11,11 +11,10 @@ from typing import Any, Final
 import numpy as np
 from rich.console import Console
 
-from sepsis_rl.callbacks.results import NOT_FOR_CLINICAL_USE
+from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, progress_bar
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import atomic_write
 from sepsis_rl.mdp import TabularMDP
-from sepsis_rl.messages import framed_table, progress_bar
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import clinician_policy, optimal_policy, random_policy
 from sepsis_rl.report.actions import action_distribution, dose_grids

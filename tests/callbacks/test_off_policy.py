@@ -9,10 +9,10 @@ import torch
 
 from sepsis_rl.algorithms import CQL
 from sepsis_rl.callbacks import OffPolicyEvaluation
-from sepsis_rl.checkpoints import load_algorithm, read_checkpoint
 from sepsis_rl.data import OfflineDataModule
 from sepsis_rl.errors import InputError
 from sepsis_rl.ope import Episodes, evaluate_off_policy
+from sepsis_rl.runs.checkpoints import load_algorithm, read_checkpoint
 
 LOGGED = ("fqe", "fqe_zero", "wis", "wdr")
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
-from sepsis_rl.checkpoints import load_algorithm
 from sepsis_rl.data import collect
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import clinician_policy, tabular_policy
@@ -19,6 +18,7 @@ from sepsis_rl.report.curves import (
 )
 from sepsis_rl.report.experiment import Experiment, Member, read_experiment
 from sepsis_rl.report.variations import variations
+from sepsis_rl.runs.checkpoints import load_algorithm
 
 BASELINES = {"random": 0.78, "clinician": 0.782, "optimum": 0.875}
 RUNS = ("cql", "bc", "dqn", "sweep")

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from sepsis_rl.checkpoints import load_algorithm
 from sepsis_rl.errors import InputError
 from sepsis_rl.report.differences import by_data_set
 from sepsis_rl.report.experiment import read_experiment
-from sepsis_rl.runs import read_run
+from sepsis_rl.runs.checkpoints import load_algorithm
+from sepsis_rl.runs.finished import read_run
 
 GRID = [f"runs/{name}/version_0" for name in ("sweep", "cql", "dqn", "bc")]
 NEW = "--trainer.logger.init_args.name=new"

@@ -12,7 +12,7 @@ import pytest
 import scipy.stats
 from matplotlib.image import imread
 
-import sepsis_rl.report.scorecard as scorecard_file
+import sepsis_rl.scorecard.assembly as scorecard_file
 from sepsis_rl.data import collect
 from sepsis_rl.errors import InputError
 from sepsis_rl.ope import ESTIMATORS, Episodes, evaluate_off_policy
@@ -26,7 +26,7 @@ from sepsis_rl.policies import (
     random_policy,
     tabular_policy,
 )
-from sepsis_rl.report.accuracy import (
+from sepsis_rl.scorecard.accuracy import (
     RULES,
     Estimates,
     KnownPolicy,
@@ -34,9 +34,9 @@ from sepsis_rl.report.accuracy import (
     summarize_policies,
     summarize_rules,
 )
-from sepsis_rl.report.judging import Judge
-from sepsis_rl.report.scorecard import SEEDS_APART, known_policies, scorecard
-from sepsis_rl.report.scorecard_plot import draw
+from sepsis_rl.scorecard.assembly import SEEDS_APART, known_policies, scorecard
+from sepsis_rl.scorecard.figure import draw
+from sepsis_rl.scorecard.judging import Judge
 
 OPTIONS = {"episodes": (60, 100), "data_sets": 3, "seed": 0, "resamples": 6, "processes": 1}
 NAMES = ("scorecard.csv", "scorecard-policies.csv", "scorecard.png", "scorecard.svg")

@@ -15,9 +15,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import sepsis_rl
-from sepsis_rl.checkpoints import read_checkpoint
+from sepsis_rl.runs.checkpoints import read_checkpoint
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 TWO = ("--trainer.devices=2", "--trainer.strategy=ddp")
 
 pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="there is a core for one only")

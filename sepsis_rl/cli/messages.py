@@ -1,15 +1,10 @@
-"""What people are told: errors in a sentence, how long something takes, and how tables look."""
+"""What is wrong with a command, in a sentence."""
 
 from __future__ import annotations
 
 import difflib
 import re
 from collections.abc import Iterable
-
-from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from sepsis_rl.errors import InputError
 
@@ -63,29 +58,3 @@ def _plain_types(types: str) -> str:
     types = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", types)
     types = re.sub(r"Literal\[([^\]]*)\]", r"\1", types)
     return types.replace("OfflineAlgorithm", "CQL, DQN, BC or another OfflineAlgorithm")
-
-
-def progress_bar() -> Progress:
-    """A bar with the time remaining on a terminal's stderr, gone when done; else nothing."""
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-
-
-def framed_table(title: str, caption: str) -> Table:
-    """A table without columns yet, in the looks of all tables."""
-    return Table(
-        title=title,
-        caption=caption,
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )

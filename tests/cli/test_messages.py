@@ -2,8 +2,8 @@
 
 import pytest
 
+from sepsis_rl.cli.messages import explain, input_error_behind
 from sepsis_rl.errors import InputError
-from sepsis_rl.messages import explain, input_error_behind
 
 OPTIONS = [
     "model",

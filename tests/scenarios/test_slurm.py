@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import sepsis_rl
-from sepsis_rl.checkpoints import read_checkpoint
+from sepsis_rl.runs.checkpoints import read_checkpoint
 
-TOP = Path(__file__).parents[1]
+TOP = Path(__file__).parents[2]
 SCRIPT = TOP / "configs" / "slurm.sbatch"
 
 # What srun does: a process for each task, which knows its rank.

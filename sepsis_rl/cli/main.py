@@ -15,10 +15,10 @@ from typing import NoReturn
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
+from sepsis_rl.cli.messages import explain
 from sepsis_rl.data.collection import PolicyName, behavior_policy, collect
 from sepsis_rl.errors import InputError, LostProcessError
 from sepsis_rl.mdp import load_icu_sepsis
-from sepsis_rl.messages import explain
 
 LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
 
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif words[0] == "report":
             _report(words[1:])
         elif words[0] in LIGHTNING_COMMANDS or words[0].startswith("-"):
-            from sepsis_rl.application import run
+            from sepsis_rl.cli.training import run
 
             run(words)
         else:
@@ -139,7 +139,7 @@ def _collect(words: list[str]) -> None:
 
 
 def _export(words: list[str]) -> None:
-    from sepsis_rl.checkpoints import export_member
+    from sepsis_rl.runs.checkpoints import export_member
 
     parser = _CommandParser(
         prog="lightning export",
@@ -155,9 +155,9 @@ def _export(words: list[str]) -> None:
 
 
 def _select(words: list[str]) -> None:
-    from sepsis_rl.application import quiet
+    from sepsis_rl.cli.training import quiet
     from sepsis_rl.ope.criteria import Criterion
-    from sepsis_rl.selection import select
+    from sepsis_rl.runs.selection import select
 
     quiet()
     parser = _CommandParser(
@@ -199,7 +199,7 @@ def _select(words: list[str]) -> None:
 
 
 def _report(words: list[str]) -> None:
-    from sepsis_rl.application import quiet
+    from sepsis_rl.cli.training import quiet
 
     quiet()
     parser = _CommandParser(
@@ -255,7 +255,7 @@ def _report(words: list[str]) -> None:
         raise InputError(
             f"--episodes {options.episodes} cannot be used: give sizes such as 1000,5000,20000"
         ) from error
-    from sepsis_rl.report.scorecard import scorecard
+    from sepsis_rl.scorecard.assembly import scorecard
 
     scorecard(
         options.runs,

@@ -27,7 +27,7 @@ from sepsis_rl.policies import (
     Policy,
     clinician_policy,
 )
-from sepsis_rl.report.accuracy import Estimates, KnownPolicy
+from sepsis_rl.scorecard.accuracy import Estimates, KnownPolicy
 
 EPSILON: Final = 0.01
 CRITERIA_KEPT: Final[tuple[Criterion, ...]] = ("wis_lower", "two_stage")

@@ -15,10 +15,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import sepsis_rl
 from sepsis_rl.algorithms import BC, CQL
-from sepsis_rl.checkpoints import read_checkpoint
 from sepsis_rl.data import Transitions
+from sepsis_rl.runs.checkpoints import read_checkpoint
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 BASELINES = ["random", "clinician", "clinician's most likely", "tabular", "optimal"]
 COMMANDS = ["fit", "validate", "test", "predict", "select", "report", "collect", "export"]
 EVALUATED_AT = [4, 8, 10]  # every 4 steps, and at the end of 10

@@ -38,18 +38,18 @@ from sepsis_rl.callbacks import (
     Results,
     SoftTargetUpdate,
 )
-from sepsis_rl.checkpoints import (
+from sepsis_rl.cli.messages import explain, input_error_behind
+from sepsis_rl.data.batches import check_batch_size
+from sepsis_rl.data.datamodule import OfflineDataModule
+from sepsis_rl.errors import InputError, LostProcessError
+from sepsis_rl.loggers import RunLogger
+from sepsis_rl.runs.checkpoints import (
     SafeCheckpointIO,
     compare_with,
     find_last,
     read_checkpoint,
     run_folder,
 )
-from sepsis_rl.data.batches import check_batch_size
-from sepsis_rl.data.datamodule import OfflineDataModule
-from sepsis_rl.errors import InputError, LostProcessError
-from sepsis_rl.loggers import RunLogger
-from sepsis_rl.messages import explain, input_error_behind
 
 
 def run(words: list[str]) -> None:

@@ -12,11 +12,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from sepsis_rl.callbacks.results import NOT_FOR_CLINICAL_USE
+from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, progress_bar
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import atomic_write, free_path
 from sepsis_rl.mdp import FloatArray
-from sepsis_rl.messages import framed_table, progress_bar
 from sepsis_rl.ope import LOW_ESS, Episodes, OffPolicyScores, evaluate_off_policy
 from sepsis_rl.ope.criteria import (
     CRITERIA,
@@ -29,7 +28,7 @@ from sepsis_rl.ope.criteria import (
 from sepsis_rl.ope.estimates import Estimator
 from sepsis_rl.ope.tables import as_json, off_policy_table, percent, softening
 from sepsis_rl.planning import evaluate
-from sepsis_rl.runs import Candidate, Run, candidates, read_run
+from sepsis_rl.runs.finished import Candidate, Run, candidates, read_run
 
 _ESTIMATORS: tuple[Estimator, ...] = ("fqe", "fqe_zero", "wis", "wdr")
 _ROWS_SHOWN = 20

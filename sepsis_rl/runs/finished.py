@@ -13,10 +13,10 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from yaml import YAMLError
 
-from sepsis_rl.checkpoints import FOLDER, LAST, load_algorithm, read_checkpoint
 from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.errors import InputError
 from sepsis_rl.policies import Policy
+from sepsis_rl.runs.checkpoints import FOLDER, LAST, load_algorithm, read_checkpoint
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,9 @@ from matplotlib.ticker import MaxNLocator
 
 from sepsis_rl.ope import Estimator
 from sepsis_rl.ope.criteria import SPOKEN
-from sepsis_rl.report.accuracy import PolicyFigures
-from sepsis_rl.report.judging import EPSILON
 from sepsis_rl.report.style import COLORS, MARKERS, new_figure
+from sepsis_rl.scorecard.accuracy import PolicyFigures
+from sepsis_rl.scorecard.judging import EPSILON
 
 _DRAWN: Final[tuple[Estimator, ...]] = ("fqe", "fqe_zero", "wis", "is", "dr", "wdr")
 

@@ -9,7 +9,7 @@ import pytest
 from sepsis_rl.ope import Episodes, evaluate_off_policy
 from sepsis_rl.ope.criteria import CRITERIA, criterion_values, regret, regret_of_chance
 from sepsis_rl.planning import evaluate
-from sepsis_rl.runs import candidates, read_run
+from sepsis_rl.runs.finished import candidates, read_run
 
 SWEEP, BC = "runs/sweep/version_0", "runs/bc/version_0"
 
@@ -104,11 +104,11 @@ def test_truth_beside(select, mdp):
 
 
 def test_that_no_criterion_beats_chance_is_said(select, monkeypatch):
-    monkeypatch.setattr("sepsis_rl.selection.regret", lambda *_: 1.0)
+    monkeypatch.setattr("sepsis_rl.runs.selection.regret", lambda *_: 1.0)
     assert "No criterion beats chance among these 15 policies on 50 episodes" in select(
         SWEEP, BC, "--truth"
     )
-    monkeypatch.setattr("sepsis_rl.selection.regret", lambda *_: 0.0)
+    monkeypatch.setattr("sepsis_rl.runs.selection.regret", lambda *_: 0.0)
     assert "beats chance on one set of episodes is no proof" in select(SWEEP, BC, "--truth")
 
 

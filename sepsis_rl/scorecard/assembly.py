@@ -24,12 +24,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from sepsis_rl.callbacks.results import NOT_FOR_CLINICAL_USE
 from sepsis_rl.data.collection import collect
+from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, progress_bar
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import atomic_write
 from sepsis_rl.mdp import TabularMDP, load_icu_sepsis
-from sepsis_rl.messages import framed_table, progress_bar
 from sepsis_rl.ope import ESTIMATORS
 from sepsis_rl.ope.criteria import SPOKEN
 from sepsis_rl.planning import evaluate
@@ -41,7 +40,9 @@ from sepsis_rl.policies import (
     random_policy,
     tabular_policy,
 )
-from sepsis_rl.report.accuracy import (
+from sepsis_rl.report.style import picture
+from sepsis_rl.runs.finished import Run, candidates, read_run
+from sepsis_rl.scorecard.accuracy import (
     Estimates,
     KnownPolicy,
     PolicyFigures,
@@ -51,10 +52,8 @@ from sepsis_rl.report.accuracy import (
     summarize_policies,
     summarize_rules,
 )
-from sepsis_rl.report.judging import EPSILON, Judge, judge_all
-from sepsis_rl.report.scorecard_plot import draw
-from sepsis_rl.report.style import picture
-from sepsis_rl.runs import Run, candidates, read_run
+from sepsis_rl.scorecard.figure import draw
+from sepsis_rl.scorecard.judging import EPSILON, Judge, judge_all
 
 BEST_CASE: Final = (
     "The simulator is exactly Markov and nothing is hidden from the estimators: this is the best "

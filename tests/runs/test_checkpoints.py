@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from sepsis_rl.algorithms import BC, CQL, DQN
-from sepsis_rl.checkpoints import (
+from sepsis_rl.errors import InputError
+from sepsis_rl.runs.checkpoints import (
     SafeCheckpointIO,
     compare_with,
     export_member,
@@ -20,7 +21,6 @@ from sepsis_rl.checkpoints import (
     read_checkpoint,
     run_folder,
 )
-from sepsis_rl.errors import InputError
 
 SMALL = {"embedding_dim": 8, "hidden_dims": [16]}
 ALPHAS, SEEDS = [0.1, 1.0], [42, 7]

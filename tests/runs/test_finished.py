@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from sepsis_rl.checkpoints import load_algorithm, read_checkpoint
 from sepsis_rl.errors import InputError
-from sepsis_rl.runs import candidates, read_run
+from sepsis_rl.runs.checkpoints import load_algorithm, read_checkpoint
+from sepsis_rl.runs.finished import candidates, read_run
 
 
 def test_the_module_of_a_checkpoint(runs):

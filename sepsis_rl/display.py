@@ -1,0 +1,36 @@
+"""How people are told: how long something takes, how tables look, and the clinical warning."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+NOT_FOR_CLINICAL_USE = "Research software. Not for clinical use."
+
+
+def progress_bar() -> Progress:
+    """A bar with the time remaining on a terminal's stderr, gone when done; else nothing."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def framed_table(title: str, caption: str) -> Table:
+    """A table without columns yet, in the looks of all tables."""
+    return Table(
+        title=title,
+        caption=caption,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )

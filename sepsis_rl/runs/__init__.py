@@ -1,0 +1,1 @@
+"""Finished runs: their checkpoints, the policies in them, and choosing among those."""
