@@ -4,10 +4,37 @@ from __future__ import annotations
 
 import os
 import tempfile
+import textwrap
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sepsis_rl.errors import InputError
+
+# What reading a damaged or foreign archive can raise: numpy's format checks are ValueErrors (or
+# what Python's tokenizer raises, for some headers), a bad archive or member one of the others (an
+# encrypted one is a RuntimeError).
+_UNREADABLE: Final = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    MemoryError,
+    LookupError,
+    OverflowError,
+    SyntaxError,
+    TypeError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @contextmanager
@@ -53,3 +80,39 @@ def free_path(path: Path) -> Path:
         number += 1
         candidate = path.with_stem(f"{path.stem}-{number}")
     return candidate
+
+
+def read_arrays(path: str | Path, accepted: str) -> dict[str, npt.NDArray[Any]]:
+    """Reads an `.npz` archive of arrays without ever unpickling.
+
+    Args:
+        path: The file.
+        accepted: What the file should be, for the message, such as "a data set".
+
+    Returns:
+        The arrays by name.
+
+    Raises:
+        InputError: There is no such file, or it is no such archive.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file")
+    arrays: dict[str, Any] = {}
+    try:
+        reason = "it is no .npz file"
+        if zipfile.is_zipfile(path):  # numpy would advise to unpickle anything else
+            with path.open("rb") as file:
+                archive = np.load(file, allow_pickle=False)
+                arrays = {name: archive[name] for name in archive.files}
+            foreign = [name for name in arrays if not isinstance(arrays[name], np.ndarray)]
+            reason = f"{foreign[0]} is not an array" if foreign else ""  # but a member's bytes
+    except _UNREADABLE as error:
+        reason = str(error) or type(error).__name__
+    if reason:
+        reason = textwrap.shorten(reason, 300)  # a damaged name can be of any length
+        raise InputError(
+            f"{path} cannot be read ({reason}); accepted: {accepted}, an .npz file without pickled "
+            "objects"
+        )
+    return arrays

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sepsis_rl.data.transitions import COLUMNS, Provenance, Transitions, name_rows
+from sepsis_rl.data.rules import name_rows
+from sepsis_rl.data.transitions import COLUMNS, Provenance, Transitions
 from sepsis_rl.errors import InputError
 
 SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
@@ -42,7 +43,7 @@ def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Transiti
 
     Returns:
         The rows; episodes are numbered in their order, whatever the table calls them. The rules of
-        `Transitions.validate` are not checked here.
+        `check_rules` are not checked here.
 
     Raises:
         InputError: The file cannot be read, lacks a column, or has a value of the wrong kind.

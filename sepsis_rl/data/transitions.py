@@ -5,10 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import textwrap
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from sepsis_rl.data.rules import check_rules
 from sepsis_rl.errors import InputError
-from sepsis_rl.files import atomic_write
+from sepsis_rl.files import atomic_write, read_arrays
 
 COLUMNS: Final[dict[str, np.dtype[Any]]] = {
     "episode": np.dtype(np.int64),
@@ -33,25 +30,6 @@ COLUMNS: Final[dict[str, np.dtype[Any]]] = {
     "truncated": np.dtype(np.bool_),
 }
 """The columns of a data set and their dtypes, in the order of the file."""
-
-# What reading a damaged or foreign file can raise: numpy's format checks are ValueErrors (or what
-# Python's tokenizer raises, for some headers), a bad archive or member one of the others (an
-# encrypted one is a RuntimeError).
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    ValueError,
-    RuntimeError,
-    MemoryError,
-    LookupError,
-    OverflowError,
-    SyntaxError,
-    TypeError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-_ROWS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -101,7 +79,7 @@ class Transitions:
     """Transitions in episode order, as columns of one length.
 
     Integer columns of other widths and float64 rewards are converted. The arrays are read-only.
-    The rules that the values keep are checked by `validate`, not here.
+    The rules that the values keep are checked by `check_rules`, not here.
 
     Attributes:
         episode: int64 (n,), which episode a row belongs to; never decreasing.
@@ -239,83 +217,6 @@ class Transitions:
             digest.update(getattr(self, name).astype(dtype.newbyteorder("<"), copy=False).data)
         return digest.hexdigest()
 
-    # -- rules ---------------------------------------------------------------------------------
-
-    def validate(
-        self,
-        n_states: int | None = None,
-        n_actions: int | None = None,
-        *,
-        terminal: npt.NDArray[np.bool_] | None = None,
-        rewards: npt.NDArray[np.floating[Any]] | None = None,
-        survival: bool = False,
-        where: str | Path = "transitions",
-    ) -> None:
-        """Checks the rules of a data set; each of the arguments adds one.
-
-        Args:
-            n_states: Observations lie below it.
-            n_actions: Actions lie below it.
-            terminal: bool (n_states,), the states in which an episode ends.
-            rewards: (n_states,), the reward on entering a state.
-            survival: An episode's return is its survival, 0 or 1, paid with its last row.
-            where: What an error calls the data, such as the name of its file.
-
-        Raises:
-            InputError: A rule is broken. The message names `where`, the first bad rows and the
-                rule.
-        """
-        if len(self) == 0:
-            raise InputError(f"{where}: it has no rows; a data set holds at least one episode")
-
-        def refuse(bad: npt.NDArray[np.bool_], rule: str) -> None:
-            if bad.any():
-                raise InputError(f"{where}: {name_rows(bad)}: {rule}")
-
-        for name, limit in (
-            ("observation", n_states),
-            ("next_observation", n_states),
-            ("action", n_actions),
-        ):
-            column = getattr(self, name)
-            top = np.iinfo(np.int64).max if limit is None else limit - 1
-            refuse((column < 0) | (column > top), f"{name} lies between 0 and {top}")
-        refuse(~np.isfinite(self.reward), "reward is a finite number")
-
-        # Differences of neighbors are compared, not computed: an id may be as large as int64 goes.
-        same = self.episode[1:] == self.episode[:-1]
-        went_back = np.append(False, self.episode[1:] < self.episode[:-1])
-        refuse(went_back, "rows stand in the order of their episodes, which do not come back")
-        expected = np.arange(len(self)) - np.repeat(
-            self._starts, np.diff(self._starts, append=len(self))
-        )
-        refuse(self.step != expected, "step counts 0, 1, 2, ... within its episode")
-
-        ended = self.terminated | self.truncated
-        is_last = np.append(~same, True)
-        refuse(ended & ~is_last, "an episode ends once, in its last row")
-        refuse(~ended & is_last, "the last row of an episode is terminated or truncated")
-        broken = np.append(same & (self.next_observation[:-1] != self.observation[1:]), False)
-        refuse(broken, "next_observation is the observation of the row after it")
-
-        if terminal is not None:
-            refuse(terminal[self.observation], "observation is a state that is not terminal")
-            refuse(
-                self.terminated != terminal[self.next_observation],
-                "terminated is true where next_observation is a terminal state, and only there",
-            )
-        if rewards is not None:
-            entered = rewards.astype(np.float32)[self.next_observation]
-            refuse(self.reward != entered, "reward is that of entering next_observation")
-        if survival:
-            paid = is_last & (self.reward == 1)
-            refuse(~paid & (self.reward != 0), "reward is 0, or 1 at the end of a stay survived")
-        if self.provenance.episodes != self.n_episodes:
-            raise InputError(
-                f"{where}: its provenance says {self.provenance.episodes:,} episodes and it holds "
-                f"{self.n_episodes:,}"
-            )
-
     # -- files ---------------------------------------------------------------------------------
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
@@ -356,11 +257,8 @@ class Transitions:
         Raises:
             InputError: There is no such file, it cannot be read as a data set, or a rule is broken.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise InputError(f"{path}: there is no such file")
+        arrays = read_arrays(path, "a data set as `lightning collect` writes it")
         try:
-            arrays = _read_arrays(path)
             if set(arrays) != {*COLUMNS, "provenance"}:
                 raise InputError(
                     f"it has {sorted(arrays)}; it takes {sorted([*COLUMNS, 'provenance'])}"
@@ -372,24 +270,14 @@ class Transitions:
             transitions = cls(**arrays, provenance=Provenance.from_dict(fields))
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-        except _UNREADABLE as error:
-            reason = textwrap.shorten(str(error), 300)  # a damaged name can be of any length
+        except (ValueError, RecursionError) as error:
             raise InputError(
-                f"{path} cannot be read as a data set ({reason}); a data set is an .npz file as "
-                "`lightning collect` writes it, without pickled objects"
+                f"{path} cannot be read as a data set: its provenance is no JSON"
             ) from error
-        transitions.validate(where=path)
+        check_rules(transitions, where=path)
         if transitions.content_hash != content_hash:
             raise InputError(f"{path}: its columns do not match its content hash; it is damaged")
         return transitions
-
-
-def name_rows(bad: npt.NDArray[np.bool_]) -> str:
-    """The first of the marked rows, counted from 0, such as `row 3, 7`."""
-    rows = np.flatnonzero(bad)
-    shown = ", ".join(str(row) for row in rows[:_ROWS_SHOWN])
-    more = f", ... ({rows.size:,} rows)" if rows.size > _ROWS_SHOWN else ""
-    return f"row {shown}{more}"
 
 
 def _is_convertible(given: np.dtype[Any], wanted: np.dtype[Any]) -> bool:
@@ -397,19 +285,3 @@ def _is_convertible(given: np.dtype[Any], wanted: np.dtype[Any]) -> bool:
     if wanted.kind == "i":
         return given.kind in "iu" and np.can_cast(given, wanted)
     return given.kind == wanted.kind
-
-
-def _read_arrays(path: Path) -> dict[str, Any]:
-    """The arrays of an `.npz` file by name."""
-    if not zipfile.is_zipfile(path):  # numpy would advise to unpickle it
-        raise InputError(
-            "it cannot be read as a data set, which is an .npz file as `lightning collect` writes "
-            "it, without pickled objects"
-        )
-    with path.open("rb") as file:
-        archive = np.load(file, allow_pickle=False)
-        arrays = {name: archive[name] for name in archive.files}
-    for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):  # numpy hands out a foreign member as bytes
-            raise InputError(f"{name} is not an array")
-    return arrays

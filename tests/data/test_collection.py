@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sepsis_rl.data import POLICIES, behavior_policy, collect
+from sepsis_rl.data.rules import check_rules
 from sepsis_rl.data.transitions import COLUMNS
 from sepsis_rl.errors import InputError
 from sepsis_rl.policies import greedy_policy
@@ -17,7 +18,7 @@ def clinician_data(mdp):
 
 
 def validate(mdp, data):
-    data.validate(mdp.n_states, mdp.n_actions, terminal=mdp.terminal, rewards=mdp.rewards)
+    check_rules(data, mdp.n_states, mdp.n_actions, terminal=mdp.terminal, rewards=mdp.rewards)
 
 
 def test_the_clinicians_data_set(mdp, clinician_data):

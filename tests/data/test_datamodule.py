@@ -1,51 +1,18 @@
-"""What `OfflineDataModule` loads, and which batches it hands out to whom."""
+"""Which batches `OfflineDataModule` hands out to whom."""
 
 import itertools
-from dataclasses import replace
-from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
 
-from sepsis_rl.data import Batch, OfflineDataModule, Transitions, behavior_policy, collect
-from sepsis_rl.data import datamodule as datamodule_module
+from sepsis_rl.data import Batch, OfflineDataModule, Transitions
 from sepsis_rl.data.batches import AddressedBatches, HeldOutBatches, TransitionTable
 from sepsis_rl.data.transitions import Provenance
 from sepsis_rl.errors import InputError
 
-SMALL = {"episodes": 60, "held_out_episodes": 20}
 DTYPES = Batch(torch.int64, torch.int64, torch.float32, torch.int64, torch.float32)
-
-
-def trainer_at(step=0, *, rank=0, world_size=1, seeds=(42,), accumulate=1):
-    """What the data module asks a Trainer for, without the Trainer."""
-    return SimpleNamespace(
-        global_rank=rank,
-        world_size=world_size,
-        global_step=step,
-        accumulate_grad_batches=accumulate,
-        strategy=SimpleNamespace(root_device=torch.device("cpu")),
-        lightning_module=SimpleNamespace(member_seeds=torch.tensor(seeds)),
-    )
-
-
-@pytest.fixture(scope="module")
-def cache_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def make(cache_dir):
-    def make(stage="fit", trainer=None, **options):
-        data = OfflineDataModule(**{"cache_dir": str(cache_dir), **SMALL, **options})
-        data.trainer = trainer_at() if trainer is None else trainer
-        data.prepare_data()
-        data.setup(stage)
-        return data
-
-    return make
 
 
 def take(batches, n):
@@ -130,7 +97,7 @@ def test_a_resumed_run_meets_the_batches_it_would_have_met(make):
     """Wherever a block of batches ends."""
     straight = take(make().train_dataloader(), 300)
     for step in (1, 37, 128, 250):
-        resumed = take(make(trainer=trainer_at(step)).train_dataloader(), 300 - step)
+        resumed = take(make(trainer={"step": step}).train_dataloader(), 300 - step)
         assert_same(resumed, straight[step:])
 
 
@@ -141,27 +108,27 @@ def test_batches_differ(make):
 
 
 def test_the_step_is_read_when_an_iteration_begins(make):
-    trainer = trainer_at(0)
-    loader = make(trainer=trainer).train_dataloader()
+    data = make()
+    loader = data.train_dataloader()
     straight = take(loader, 10)
-    trainer.global_step = 4  # a checkpoint is restored after the loader was made
+    data.trainer.global_step = 4  # a checkpoint is restored after the loader was made
     assert_same(take(loader, 6), straight[4:])
 
 
 def test_steps_of_several_batches(make):
     straight = take(make().train_dataloader(), 20)
-    resumed = make(trainer=trainer_at(step=4, accumulate=3)).train_dataloader()
+    resumed = make(trainer={"step": 4, "accumulate": 3}).train_dataloader()
     assert_same(take(resumed, 8), straight[12:])
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_the_shares_of_ranks_make_up_the_global_batch(make, world_size):
     seeds = (42, 7, 9)
-    whole = take(make(trainer=trainer_at(5, seeds=seeds)).train_dataloader(), 150)
+    whole = take(make(trainer={"step": 5, "seeds": seeds}).train_dataloader(), 150)
     shares = [
         take(
             make(
-                trainer=trainer_at(5, rank=rank, world_size=world_size, seeds=seeds)
+                trainer={"step": 5, "rank": rank, "world_size": world_size, "seeds": seeds}
             ).train_dataloader(),
             150,
         )
@@ -173,15 +140,15 @@ def test_the_shares_of_ranks_make_up_the_global_batch(make, world_size):
 
 def test_a_member_gets_the_batches_of_a_single_run(make):
     seeds = (42, 3, 1_000_042)
-    stack = take(make(trainer=trainer_at(10, seeds=seeds)).train_dataloader(), 140)
+    stack = take(make(trainer={"step": 10, "seeds": seeds}).train_dataloader(), 140)
     for member, seed in enumerate(seeds):
-        single = take(make(trainer=trainer_at(10, seeds=(seed,))).train_dataloader(), 140)
+        single = take(make(trainer={"step": 10, "seeds": (seed,)}).train_dataloader(), 140)
         assert_same([Batch(*(c[member : member + 1] for c in batch)) for batch in stack], single)
     assert not torch.equal(stack[0].observation[0], stack[0].observation[1])
 
 
 def test_members_of_one_seed_share_their_batches(make):
-    (batch,) = take(make(trainer=trainer_at(seeds=(5, 5))).train_dataloader(), 1)
+    (batch,) = take(make(trainer={"seeds": (5, 5)}).train_dataloader(), 1)
     assert torch.equal(batch.observation[0], batch.observation[1])
 
 
@@ -201,7 +168,7 @@ def test_rows_are_drawn_uniformly_with_replacement(make):
 
 
 def test_a_batch_that_does_not_split_evenly_is_refused(make):
-    trainer = trainer_at(world_size=3)
+    trainer = {"world_size": 3}
     with pytest.raises(InputError, match=r"data\.batch_size=256 cannot be split evenly over 3"):
         make(trainer=trainer)
     make(stage="validate", trainer=trainer)
@@ -215,7 +182,7 @@ def test_a_batch_that_does_not_split_evenly_is_refused(make):
 def test_held_out_rows_come_once_and_in_order(make, monkeypatch, world_size):
     monkeypatch.setattr("sepsis_rl.data.batches._ROWS_PER_HELD_OUT_BATCH", 30)
     loaders = [
-        make(trainer=trainer_at(rank=rank, world_size=world_size), batch_size=6).val_dataloader()
+        make(trainer={"rank": rank, "world_size": world_size}, batch_size=6).val_dataloader()
         for rank in range(world_size)
     ]
     largest_share = -(-len(make().held_out) // world_size)
@@ -244,182 +211,7 @@ def test_batches_stay_on_their_device(make):
 
 def test_more_ranks_than_held_out_rows(make):
     with pytest.raises(InputError, match="held-out rows cannot be split over 256 processes"):
-        make(held_out_episodes=1, trainer=trainer_at(world_size=256))
-
-
-# -- simulated and cached ----------------------------------------------------------------------
-
-
-def test_the_cache_is_reused_and_not_rewritten(make, tmp_path, monkeypatch):
-    first = make(cache_dir=str(tmp_path / "new"))
-    files = sorted((tmp_path / "new").iterdir())
-    assert len(files) == 3
-    before = [(file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_ino) for file in files]
-    monkeypatch.setattr(datamodule_module, "collect", None)
-    second = make(cache_dir=str(tmp_path / "new"))
-    after = [(file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_ino) for file in files]
-    assert after == before
-    assert sorted((tmp_path / "new").iterdir()) == files
-    assert second.content_hash == first.content_hash
-
-
-def test_the_name_of_a_cache_file_says_what_it_holds(make, mdp, tmp_path):
-    seeds = {"seed": 3, "held_out_seed": 8, "report_seed": 9}
-    make(cache_dir=str(tmp_path), policy="random", report_episodes=10, **seeds)
-    version = mdp.environment_version
-    assert {file.name for file in tmp_path.iterdir()} == {
-        f"icu-sepsis-v2_{version}_random_60-episodes_seed-3.npz",
-        f"icu-sepsis-v2_{version}_random_20-episodes_seed-8.npz",
-        f"icu-sepsis-v2_{version}_random_10-episodes_seed-9.npz",
-    }
-
-
-def test_training_held_out_and_report_episodes(make, mdp):
-    data = make(report_episodes=10)
-    policy = behavior_policy(mdp, "clinician")
-    for ours, episodes, seed in (
-        (data.train, 60, 42),
-        (data.held_out, 20, 1_000_042),
-        (data.report, 10, 2_000_042),
-    ):
-        expected = collect(mdp, policy, episodes=episodes, seed=seed)
-        assert ours.content_hash == expected.content_hash
-        assert ours.provenance == expected.provenance
-    assert (data.n_states, data.n_actions) == (mdp.n_states, mdp.n_actions)
-    assert data.mdp is mdp
-    np.testing.assert_array_equal(
-        data.pair_counts, data.train.pair_counts(mdp.n_states, mdp.n_actions)
-    )
-
-
-@pytest.mark.parametrize("seed", [0, 42, 10**6, 2**40])
-def test_no_two_sets_have_one_seed(seed):
-    data = OfflineDataModule(seed=seed)
-    assert len({seed, data.held_out_seed, data.report_seed}) == 3
-    for seeds in (
-        {"held_out_seed": seed},
-        {"report_seed": seed},
-        {"held_out_seed": seed + 1, "report_seed": seed + 1},
-        {"held_out_seed": seed + 2_000_000},
-    ):
-        with pytest.raises(InputError, match="two sets would be the same episodes"):
-            OfflineDataModule(seed=seed, **seeds)
-    assert OfflineDataModule(path="file", seed=1, held_out_seed=1).held_out_seed == 1
-
-
-def test_a_cache_file_of_other_contents_is_refused(make, tmp_path):
-    make(cache_dir=str(tmp_path))
-    (train,) = tmp_path.glob("*_60-episodes_*")
-    (held_out,) = tmp_path.glob("*_20-episodes_*")
-    train.write_bytes(held_out.read_bytes())
-    with pytest.raises(InputError, match="remove it, and it is collected again") as error:
-        make(cache_dir=str(tmp_path))
-    assert str(train) in str(error.value)
-
-
-def test_an_interrupted_collection_leaves_nothing(make, tmp_path, monkeypatch):
-    def interrupted(*args, **options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(datamodule_module, "collect", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        make(cache_dir=str(tmp_path))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_data_before_setup_is_an_error():
-    with pytest.raises(RuntimeError, match="setup"):
-        _ = OfflineDataModule().train
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"episodes": 0}, r"data\.episodes=0 .* from 1 upward"),
-        ({"held_out_episodes": 0}, r"data\.held_out_episodes=0"),
-        ({"batch_size": 0}, r"data\.batch_size=0"),
-        ({"seed": -1}, r"data\.seed=-1 .* from 0 upward"),
-        ({"held_out_seed": -1}, r"data\.held_out_seed=-1"),
-        ({"held_out_share": 0.0}, r"data\.held_out_share=0\.0"),
-        ({"held_out_share": 1.0}, r"data\.held_out_share=1\.0"),
-        ({"held_out_share": float("nan")}, r"data\.held_out_share=nan"),
-        ({"policy": "doctor"}, r"data\.policy=doctor .* clinician, random, epsilon_clinician"),
-    ],
-)
-def test_arguments_out_of_range(options, message):
-    with pytest.raises(InputError, match=message):
-        OfflineDataModule(**options)
-
-
-# -- a file ------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def recorded(mdp):
-    return collect(mdp, behavior_policy(mdp, "epsilon_clinician"), episodes=50, seed=1)
-
-
-def test_a_file_is_split_by_whole_episodes(make, recorded, tmp_path):
-    path = tmp_path / "own.npz"
-    recorded.save(path)
-    data = make(path=str(path), cache_dir=str(tmp_path / "unused"))
-    assert not (tmp_path / "unused").exists()
-    held_out_ids = set(data.held_out.episode.tolist())
-    train_ids = set(data.train.episode.tolist())
-    report_ids = set(data.report.episode.tolist())
-    assert (len(train_ids), len(held_out_ids), len(report_ids)) == (30, 10, 10)
-    assert train_ids | held_out_ids | report_ids == set(range(50))  # so no two sets share any
-    assert held_out_ids != set(range(40, 50))  # a record's order may mean something
-    parts = ((data.train, train_ids), (data.held_out, held_out_ids), (data.report, report_ids))
-    for part, ids in parts:
-        expected = recorded.select_episodes(sorted(ids))
-        assert part.content_hash == expected.content_hash
-        assert part.provenance.episodes == len(ids)
-    again = make(path=str(path))
-    assert again.content_hash == data.content_hash
-    assert make(path=str(path), seed=43).content_hash != data.content_hash
-    assert make(path=str(path), held_out_share=0.5).held_out.n_episodes == 25
-
-
-def test_a_share_that_leaves_a_part_empty(make, recorded, tmp_path):
-    path = tmp_path / "own.npz"
-    recorded.save(path)
-    for shares in ((0.001, 0.2), (0.2, 0.001), (0.495, 0.496)):
-        held_out_share, report_share = shares
-        with pytest.raises(InputError, match="each part and the rest need one"):
-            make(path=str(path), held_out_share=held_out_share, report_share=report_share)
-    with pytest.raises(InputError, match="leave nothing to train on"):
-        OfflineDataModule(path=str(path), held_out_share=0.5, report_share=0.5)
-
-
-def test_a_missing_file(make, tmp_path):
-    with pytest.raises(InputError, match=r"data\.path=.*nowhere\.npz: there is no such file"):
-        make(path=str(tmp_path / "nowhere.npz"))
-
-
-def test_a_file_that_breaks_a_rule_of_the_tables(make, recorded, tmp_path):
-    path = tmp_path / "own.npz"
-    reward = recorded.reward.copy()
-    reward[17] = 0.5
-    replace(recorded, reward=reward).save(path)
-    with pytest.raises(InputError, match=r"own\.npz: row 17: reward"):
-        make(path=str(path))
-
-
-def test_a_file_of_another_environment(make, recorded, tmp_path):
-    path = tmp_path / "own.npz"
-    origin = recorded.provenance
-    replace(recorded, provenance=replace(origin, environment_id="Other-v0")).save(path)
-    with pytest.raises(InputError, match="recorded in Other-v0; accepted is Sepsis/ICU-Sepsis-v2"):
-        make(path=str(path))
-
-
-def test_a_file_of_another_version_is_named(make, recorded, tmp_path):
-    path = tmp_path / "own.npz"
-    origin = recorded.provenance
-    replace(recorded, provenance=replace(origin, environment_version="1.0")).save(path)
-    with pytest.warns(UserWarning, match=r"recorded in version 1\.0"):
-        make(path=str(path))
+        make(held_out_episodes=1, trainer={"world_size": 256})
 
 
 # -- checkpoints -------------------------------------------------------------------------------
@@ -482,7 +274,9 @@ def fit(data, steps, checkpoint=None, accumulate=1):
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_with_a_real_trainer(cache_dir, tmp_path, accumulate):
     def new_data(**options):
-        return OfflineDataModule(cache_dir=str(cache_dir), **SMALL, **options)
+        return OfflineDataModule(
+            cache_dir=str(cache_dir), episodes=60, held_out_episodes=20, **options
+        )
 
     data = new_data()
     _, straight = fit(data, 20, accumulate=accumulate)

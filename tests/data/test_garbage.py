@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sepsis_rl.data.datamodule import OfflineDataModule
+from sepsis_rl.data.rules import check_rules
 from sepsis_rl.data.transitions import COLUMNS, Provenance, Transitions
 from sepsis_rl.errors import InputError
 
@@ -111,10 +112,10 @@ def test_the_rules_are_those_spelled_out(seed, changes):
     provenance = Provenance(**{**PROVENANCE.to_dict(), "episodes": n_episodes})
     data = Transitions(**columns, provenance=provenance)
     if keeps_the_rules(columns):
-        data.validate(N_STATES, N_ACTIONS)
+        check_rules(data, N_STATES, N_ACTIONS)
     else:
         with pytest.raises(InputError, match=r"^here: row \d+.*: "):
-            data.validate(N_STATES, N_ACTIONS, where="here")
+            check_rules(data, N_STATES, N_ACTIONS, where="here")
 
 
 # -- files ---------------------------------------------------------------------------------------

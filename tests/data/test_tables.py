@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sepsis_rl.data.rules import check_rules
 from sepsis_rl.data.tables import read_table
 from sepsis_rl.data.transitions import COLUMNS
 from sepsis_rl.errors import InputError
@@ -51,7 +52,7 @@ def test_what_follows_from_the_rows_is_derived(write, suffix):
     for name, values in expected.items():
         np.testing.assert_array_equal(getattr(data, name), values, err_msg=name)
     assert data.provenance.source == f"stays.{suffix}"
-    data.validate(3, 3)
+    check_rules(data, 3, 3)
 
 
 def test_without_a_word_on_their_ends_all_episodes_terminate(write):
@@ -115,7 +116,7 @@ def test_a_wrong_value_is_named(write, changes, message, suffix):
         }
     path = write(changes, suffix)
     with pytest.raises(InputError) as refused:
-        read_table(path, NAMES).validate(3, 3, where=path)
+        check_rules(read_table(path, NAMES), 3, 3, where=path)
     assert str(refused.value).startswith(f"{path}: {message}")
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from sepsis_rl.data import transitions as transitions_module
+from sepsis_rl.data.rules import check_rules
 from sepsis_rl.data.transitions import COLUMNS, Provenance, Transitions
 from sepsis_rl.errors import InputError
 
@@ -51,7 +52,7 @@ def make_transitions(changes=None, provenance=PROVENANCE):
 
 
 def validate(transitions, where="transitions"):
-    transitions.validate(N_STATES, N_ACTIONS, terminal=TERMINAL, rewards=REWARDS, where=where)
+    check_rules(transitions, N_STATES, N_ACTIONS, terminal=TERMINAL, rewards=REWARDS, where=where)
 
 
 @pytest.fixture
@@ -170,7 +171,7 @@ def test_content_hash_is_of_the_columns():
 
 def test_good_rows_pass():
     validate(make_transitions())
-    make_transitions().validate()
+    check_rules(make_transitions())
 
 
 def test_termination_and_truncation_in_one_step_pass():
@@ -228,7 +229,7 @@ def test_a_broken_rule_is_refused_on_load(tmp_path, changes, rows, rule):
 )
 def test_a_rule_of_the_tables(changes, rows, rule):
     transitions = make_transitions(changes)
-    transitions.validate()  # without the tables there is nothing to see
+    check_rules(transitions)  # without the tables there is nothing to see
     with pytest.raises(InputError) as error:
         validate(transitions, where="some.npz")
     assert str(error.value) == f"some.npz: row {rows}: {rule}"
@@ -245,12 +246,12 @@ def test_a_rule_of_the_tables(changes, rows, rule):
 )
 def test_rewards_that_are_survival(rewards, rows):
     transitions = make_transitions({"reward": rewards})
-    transitions.validate()
+    check_rules(transitions)
     if rows is None:
-        transitions.validate(survival=True)
+        check_rules(transitions, survival=True)
         return
     with pytest.raises(InputError) as error:
-        transitions.validate(survival=True, where="some.npz")
+        check_rules(transitions, survival=True, where="some.npz")
     rule = "reward is 0, or 1 at the end of a stay survived"
     assert str(error.value) == f"some.npz: row {rows}: {rule}"
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sepsis_rl.data.collection import collect
+from sepsis_rl.data.rules import check_rules
 from sepsis_rl.data.transitions import COLUMNS, Provenance, Transitions
 from sepsis_rl.mdp import FloatArray, TabularMDP
 from sepsis_rl.ope import Episodes
@@ -38,7 +39,7 @@ def records(episodes: Sequence[Sequence[Step]], truncated: Sequence[int] = ()) -
     columns["reward"] = columns["reward"].astype(np.float64)
     origin = Provenance("Toy-v0", "1", "somebody", None, len(episodes), "by hand")
     transitions = Transitions(**columns, provenance=origin)
-    transitions.validate()
+    check_rules(transitions)
     return transitions
 
 

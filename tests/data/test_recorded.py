@@ -1,0 +1,184 @@
+"""Which episodes `RecordedEpisodes` makes, keeps, reads and splits."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sepsis_rl.data import OfflineDataModule, behavior_policy, collect
+from sepsis_rl.data import records as records_module
+from sepsis_rl.errors import InputError
+
+# -- simulated and cached ----------------------------------------------------------------------
+
+
+def test_the_cache_is_reused_and_not_rewritten(make, tmp_path, monkeypatch):
+    first = make(cache_dir=str(tmp_path / "new"))
+    files = sorted((tmp_path / "new").iterdir())
+    assert len(files) == 3
+    before = [(file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_ino) for file in files]
+    monkeypatch.setattr(records_module, "collect", None)
+    second = make(cache_dir=str(tmp_path / "new"))
+    after = [(file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_ino) for file in files]
+    assert after == before
+    assert sorted((tmp_path / "new").iterdir()) == files
+    assert second.content_hash == first.content_hash
+
+
+def test_the_name_of_a_cache_file_says_what_it_holds(make, mdp, tmp_path):
+    seeds = {"seed": 3, "held_out_seed": 8, "report_seed": 9}
+    make(cache_dir=str(tmp_path), policy="random", report_episodes=10, **seeds)
+    version = mdp.environment_version
+    assert {file.name for file in tmp_path.iterdir()} == {
+        f"icu-sepsis-v2_{version}_random_60-episodes_seed-3.npz",
+        f"icu-sepsis-v2_{version}_random_20-episodes_seed-8.npz",
+        f"icu-sepsis-v2_{version}_random_10-episodes_seed-9.npz",
+    }
+
+
+def test_training_held_out_and_report_episodes(make, mdp):
+    data = make(report_episodes=10)
+    policy = behavior_policy(mdp, "clinician")
+    for ours, episodes, seed in (
+        (data.train, 60, 42),
+        (data.held_out, 20, 1_000_042),
+        (data.report, 10, 2_000_042),
+    ):
+        expected = collect(mdp, policy, episodes=episodes, seed=seed)
+        assert ours.content_hash == expected.content_hash
+        assert ours.provenance == expected.provenance
+    assert (data.n_states, data.n_actions) == (mdp.n_states, mdp.n_actions)
+    assert data.mdp is mdp
+    np.testing.assert_array_equal(
+        data.pair_counts, data.train.pair_counts(mdp.n_states, mdp.n_actions)
+    )
+
+
+@pytest.mark.parametrize("seed", [0, 42, 10**6, 2**40])
+def test_no_two_sets_have_one_seed(seed):
+    data = OfflineDataModule(seed=seed)
+    assert len({seed, data.held_out_seed, data.report_seed}) == 3
+    for seeds in (
+        {"held_out_seed": seed},
+        {"report_seed": seed},
+        {"held_out_seed": seed + 1, "report_seed": seed + 1},
+        {"held_out_seed": seed + 2_000_000},
+    ):
+        with pytest.raises(InputError, match="two sets would be the same episodes"):
+            OfflineDataModule(seed=seed, **seeds)
+    assert OfflineDataModule(path="file", seed=1, held_out_seed=1).held_out_seed == 1
+
+
+def test_a_cache_file_of_other_contents_is_refused(make, tmp_path):
+    make(cache_dir=str(tmp_path))
+    (train,) = tmp_path.glob("*_60-episodes_*")
+    (held_out,) = tmp_path.glob("*_20-episodes_*")
+    train.write_bytes(held_out.read_bytes())
+    with pytest.raises(InputError, match="remove it, and it is collected again") as error:
+        make(cache_dir=str(tmp_path))
+    assert str(train) in str(error.value)
+
+
+def test_an_interrupted_collection_leaves_nothing(make, tmp_path, monkeypatch):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(records_module, "collect", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make(cache_dir=str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_before_setup_is_an_error():
+    with pytest.raises(RuntimeError, match="setup"):
+        _ = OfflineDataModule().train
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"episodes": 0}, r"data\.episodes=0 .* from 1 upward"),
+        ({"held_out_episodes": 0}, r"data\.held_out_episodes=0"),
+        ({"batch_size": 0}, r"data\.batch_size=0"),
+        ({"seed": -1}, r"data\.seed=-1 .* from 0 upward"),
+        ({"held_out_seed": -1}, r"data\.held_out_seed=-1"),
+        ({"held_out_share": 0.0}, r"data\.held_out_share=0\.0"),
+        ({"held_out_share": 1.0}, r"data\.held_out_share=1\.0"),
+        ({"held_out_share": float("nan")}, r"data\.held_out_share=nan"),
+        ({"policy": "doctor"}, r"data\.policy=doctor .* clinician, random, epsilon_clinician"),
+    ],
+)
+def test_arguments_out_of_range(options, message):
+    with pytest.raises(InputError, match=message):
+        OfflineDataModule(**options)
+
+
+# -- a file ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def recorded(mdp):
+    return collect(mdp, behavior_policy(mdp, "epsilon_clinician"), episodes=50, seed=1)
+
+
+def test_a_file_is_split_by_whole_episodes(make, recorded, tmp_path):
+    path = tmp_path / "own.npz"
+    recorded.save(path)
+    data = make(path=str(path), cache_dir=str(tmp_path / "unused"))
+    assert not (tmp_path / "unused").exists()
+    held_out_ids = set(data.held_out.episode.tolist())
+    train_ids = set(data.train.episode.tolist())
+    report_ids = set(data.report.episode.tolist())
+    assert (len(train_ids), len(held_out_ids), len(report_ids)) == (30, 10, 10)
+    assert train_ids | held_out_ids | report_ids == set(range(50))  # so no two sets share any
+    assert held_out_ids != set(range(40, 50))  # a record's order may mean something
+    parts = ((data.train, train_ids), (data.held_out, held_out_ids), (data.report, report_ids))
+    for part, ids in parts:
+        expected = recorded.select_episodes(sorted(ids))
+        assert part.content_hash == expected.content_hash
+        assert part.provenance.episodes == len(ids)
+    again = make(path=str(path))
+    assert again.content_hash == data.content_hash
+    assert make(path=str(path), seed=43).content_hash != data.content_hash
+    assert make(path=str(path), held_out_share=0.5).held_out.n_episodes == 25
+
+
+def test_a_share_that_leaves_a_part_empty(make, recorded, tmp_path):
+    path = tmp_path / "own.npz"
+    recorded.save(path)
+    for shares in ((0.001, 0.2), (0.2, 0.001), (0.495, 0.496)):
+        held_out_share, report_share = shares
+        with pytest.raises(InputError, match="each part and the rest need one"):
+            make(path=str(path), held_out_share=held_out_share, report_share=report_share)
+    with pytest.raises(InputError, match="leave nothing to train on"):
+        OfflineDataModule(path=str(path), held_out_share=0.5, report_share=0.5)
+
+
+def test_a_missing_file(make, tmp_path):
+    with pytest.raises(InputError, match=r"data\.path=.*nowhere\.npz: there is no such file"):
+        make(path=str(tmp_path / "nowhere.npz"))
+
+
+def test_a_file_that_breaks_a_rule_of_the_tables(make, recorded, tmp_path):
+    path = tmp_path / "own.npz"
+    reward = recorded.reward.copy()
+    reward[17] = 0.5
+    replace(recorded, reward=reward).save(path)
+    with pytest.raises(InputError, match=r"own\.npz: row 17: reward"):
+        make(path=str(path))
+
+
+def test_a_file_of_another_environment(make, recorded, tmp_path):
+    path = tmp_path / "own.npz"
+    origin = recorded.provenance
+    replace(recorded, provenance=replace(origin, environment_id="Other-v0")).save(path)
+    with pytest.raises(InputError, match="recorded in Other-v0; accepted is Sepsis/ICU-Sepsis-v2"):
+        make(path=str(path))
+
+
+def test_a_file_of_another_version_is_named(make, recorded, tmp_path):
+    path = tmp_path / "own.npz"
+    origin = recorded.provenance
+    replace(recorded, provenance=replace(origin, environment_version="1.0")).save(path)
+    with pytest.warns(UserWarning, match=r"recorded in version 1\.0"):
+        make(path=str(path))
