@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from sepsis_rl.mdp import Strategy, TabularMDP
 from sepsis_rl.metrics import Interval, MemberMean, PairedDifference, SurvivalRate
 from sepsis_rl.planning import PolicyValue, evaluate
+from sepsis_rl.policies import Policy
 from sepsis_rl.rollouts import Rollout, roll_out, roll_out_real
 
 
@@ -68,17 +70,18 @@ class PolicyScores:
 
 def score_policies(
     mdp: TabularMDP,
-    policies: Tensor,
+    policies: Sequence[Policy],
     *,
     supported: NDArray[np.bool_],
     patients: int,
     seed: int,
     stage: Stage,
     strategy: Strategy = "mean",
-    reference: Tensor | None = None,
+    reference: Policy | None = None,
     real_environment: bool = False,
     rank: int = 0,
     world_size: int = 1,
+    device: torch.device | str = "cpu",
 ) -> PolicyScores:
     """Scores policies on the same patients.
 
@@ -87,28 +90,28 @@ def score_policies(
 
     Args:
         mdp: The tables.
-        policies: Probabilities, float64, (policies, n_states, n_actions); rollouts run where it is.
+        policies: The policies.
         supported: Whether the training data has a pair, (n_states, n_actions).
         patients: Number of patients.
         seed: With the stage, who the patients are.
         stage: What the evaluation is for.
         strategy: What an inadmissible action does.
-        reference: Policy to compare with, (n_states, n_actions), or None.
+        reference: Policy to compare with, or None.
         real_environment: Step through `gym.make` instead of the batched environment.
         rank: This process.
         world_size: Number of processes.
+        device: Where the rollouts run.
 
     Returns:
         The scores, on the CPU and equal in all processes.
     """
-    probabilities = policies.cpu().numpy()
     # First of all, because it says which policy a strategy refuses.
-    exact = [evaluate(mdp, table, strategy=strategy) for table in probabilities]
+    exact = [evaluate(mdp, policy.probabilities, strategy=strategy) for policy in policies]
 
-    device = policies.device
     count = len(policies)
     share = torch.arange(rank, patients, world_size, device=device)
-    tables = policies if reference is None else torch.cat([policies, reference[None].to(policies)])
+    treating = [*policies, *([] if reference is None else [reference])]
+    tables = torch.tensor(np.stack([policy.probabilities for policy in treating]), device=device)
     survival = SurvivalRate(count).to(device)
     length = MemberMean(count).to(device)
     paired = PairedDifference(count).to(device)

@@ -50,7 +50,7 @@ LAYOUT = {
 }
 """TensorBoard's custom-scalars page; tags are regular expressions."""
 
-COMPARED = ("val/survival_exact", "val/survival_rate", "ope/fqe", "val/loss")
+HPARAMS_METRICS = ("val/survival_exact", "val/survival_rate", "ope/fqe", "val/loss")
 """Metrics beside the hyper-parameters on TensorBoard's HPARAMS page."""
 
 
@@ -138,7 +138,7 @@ class RunLogger(TensorBoardLogger):
         """
         writer = self.member(name)._get_file_writer()  # type: ignore[no-untyped-call]
         # The metrics are only declared here; their values are the scalars of the same names.
-        summaries = hparams_summary(dict(settings), dict.fromkeys(COMPARED, 0))  # type: ignore[no-untyped-call]
+        summaries = hparams_summary(dict(settings), dict.fromkeys(HPARAMS_METRICS, 0))  # type: ignore[no-untyped-call]
         for summary in summaries:
             writer.add_summary(summary)
 

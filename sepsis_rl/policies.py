@@ -6,6 +6,7 @@ every evaluator takes the table and never sees who made it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -153,6 +154,33 @@ def softmax_policy(name: str, logits: FloatArray) -> Policy:
         raise InputError(f"policy {name!r}: logits must be a matrix without NaN or infinity")
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     return Policy(name, weights / weights.sum(axis=1, keepdims=True))
+
+
+def policies_from_scores(
+    names: Sequence[str],
+    scores: FloatArray,
+    *,
+    allowed: BoolArray | None = None,
+    sampled: bool = False,
+) -> list[Policy | None]:
+    """Makes a policy of each member's scores.
+
+    Args:
+        names: The policies' names, one for each member.
+        scores: (members, n_states, n_actions).
+        allowed: Actions that the policies keep to, (n_states, n_actions) bool; None for all.
+        sampled: Sample from the softmax of the scores instead of taking the highest.
+
+    Returns:
+        The policies; None where a member's scores are not all finite, since it has diverged.
+    """
+    make = softmax_policy if sampled else greedy_policy
+    return [
+        make(name, own if allowed is None else np.where(allowed, own, -np.inf))
+        if np.isfinite(own).all()
+        else None
+        for name, own in zip(names, scores, strict=True)
+    ]
 
 
 def random_policy(mdp: TabularMDP) -> Policy:

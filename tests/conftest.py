@@ -14,6 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 from sepsis_rl.cli import main
+from sepsis_rl.data import OfflineDataModule
 from sepsis_rl.envs import make_env
 from sepsis_rl.mdp import DoseGrid, Strategy, TabularMDP, load_icu_sepsis
 
@@ -154,6 +155,21 @@ class Command:
 def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for simulated episodes."""
     return tmp_path_factory.mktemp("episodes")
+
+
+@pytest.fixture(scope="session")
+def data(records: Path) -> OfflineDataModule:
+    """About 1,900 real transitions, loaded; batches of 32. Not to be changed."""
+    data = OfflineDataModule(
+        episodes=200,
+        held_out_episodes=50,
+        report_episodes=50,
+        batch_size=32,
+        cache_dir=str(records),
+    )
+    data.prepare_data()
+    data.setup()
+    return data
 
 
 @pytest.fixture(scope="session")

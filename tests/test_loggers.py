@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from sepsis_rl.loggers import COMPARED, LAYOUT, RunLogger
+from sepsis_rl.loggers import HPARAMS_METRICS, LAYOUT, RunLogger
 
 
 @pytest.fixture
@@ -162,5 +162,5 @@ def test_hyper_parameters_are_shown_with_the_figures(finished_runs, config, memb
     run = run / "members" / member if member else run
     shown, metrics = hyper_parameters(run)
     assert shown.items() >= settings.items()
-    assert metrics == list(COMPARED)
+    assert metrics == list(HPARAMS_METRICS)
     assert set(metrics) <= set(read(run).Tags()["scalars"])

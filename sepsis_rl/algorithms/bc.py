@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from sepsis_rl.algorithms.base import OfflineAlgorithm
@@ -16,28 +15,13 @@ class BC(OfflineAlgorithm):
     """Behavior cloning by cross-entropy; the network's outputs are the logits of the actions.
 
     Args:
-        learning_rate: Adam's step size; may be a list, as may `seed`.
-        seed: Initial weights and batches follow from it.
         sampled: The policy samples from the learned distribution instead of taking its most likely
             action.
-        embedding_dim: Width of the learned state vector.
-        hidden_dims: Widths of the hidden layers.
-        min_action_count: The policy chooses among actions that the training data has at least this
-            often in the state (0: among all).
-        share: `k/n` trains every n-th member from the k-th on, and other runs train the rest.
+        kwargs: Those of `OfflineAlgorithm`.
     """
 
-    def __init__(
-        self,
-        learning_rate: float | list[float] = 3e-4,
-        seed: int | list[int] = 42,
-        sampled: bool = False,
-        embedding_dim: int = 256,
-        hidden_dims: Sequence[int] = (256, 256),
-        min_action_count: int = 0,
-        share: str | None = None,
-    ) -> None:
-        super().__init__(embedding_dim, hidden_dims, min_action_count, share)
+    def __init__(self, *, sampled: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.sampled = sampled
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -51,15 +35,3 @@ class BC(OfflineAlgorithm):
         """
         loss = imitation_loss(self.q_network(batch.observation), batch.action)
         return {"loss": loss, "imitation_loss": loss}
-
-    @torch.no_grad()
-    def policy_tables(self) -> Tensor:
-        """The members' policies: greedy, or the learned distribution if `sampled`.
-
-        Returns:
-            Probabilities, float64, (members, n_states, n_actions).
-        """
-        if not self.sampled:
-            return super().policy_tables()
-        scores = self.scores().masked_fill(self.diverged()[:, None, None], 0.0)
-        return scores.double().softmax(-1)

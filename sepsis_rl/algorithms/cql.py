@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -21,47 +20,16 @@ class CQL(DQN):
     in the essay, so an alpha here is twice the paper's for the same trade-off.
 
     Args:
-        alpha: Weight of the conservative term, at least 0; may be a list like the others.
-        gamma: Discount factor, in [0, 1].
-        learning_rate: Adam's step size.
-        tau: Share of the online network that enters the target at each step, in (0, 1].
-        seed: Initial weights and batches follow from it.
-        double_q: Double DQN: the online network picks the next action.
-        embedding_dim: Width of the learned state vector.
-        hidden_dims: Widths of the hidden layers.
-        min_action_count: The policy chooses among actions that the training data has at least this
-            often in the state (0: among all).
-        share: `k/n` trains every n-th member from the k-th on, and other runs train the rest.
+        alpha: Weight of the conservative term, at least 0; may be a list.
+        kwargs: Those of `DQN`.
     """
 
     SETTINGS: ClassVar[tuple[str, ...]] = ("alpha", *DQN.SETTINGS)
 
     alpha: Tensor
 
-    def __init__(
-        self,
-        alpha: float | list[float] = 0.5,
-        gamma: float | list[float] = 0.99,
-        learning_rate: float | list[float] = 3e-4,
-        tau: float | list[float] = 0.005,
-        seed: int | list[int] = 42,
-        double_q: bool = False,
-        embedding_dim: int = 256,
-        hidden_dims: Sequence[int] = (256, 256),
-        min_action_count: int = 0,
-        share: str | None = None,
-    ) -> None:
-        super().__init__(
-            gamma,
-            learning_rate,
-            tau,
-            seed,
-            double_q,
-            embedding_dim,
-            hidden_dims,
-            min_action_count,
-            share,
-        )
+    def __init__(self, *, alpha: float | list[float] = 0.5, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.check("alpha", "a number of at least 0", lambda value: 0 <= value < math.inf)
         self.register_setting("alpha")
 

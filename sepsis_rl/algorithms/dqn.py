@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
 from sepsis_rl.algorithms.base import OfflineAlgorithm
 from sepsis_rl.algorithms.losses import q_of_action, td_loss, td_target
 from sepsis_rl.algorithms.networks import QNetwork
+from sepsis_rl.algorithms.target_update import SoftTargetUpdate
 from sepsis_rl.data.batches import Batch
+from sepsis_rl.policies import Policy
 
 
 class DQN(OfflineAlgorithm):
@@ -22,21 +25,13 @@ class DQN(OfflineAlgorithm):
     is not clipped, Adam replaces RMSProp, soft updates replace copies, and nothing explores, since
     the data is given.
 
-    Each of `gamma`, `learning_rate`, `tau` and `seed` may be a list: the run then trains the
-    product of all lists at once.
-
     Args:
-        gamma: Discount factor, in [0, 1].
-        learning_rate: Adam's step size.
-        tau: Share of the online network that enters the target at each step, in (0, 1].
-        seed: Initial weights and batches follow from it.
+        gamma: Discount factor, in [0, 1]; may be a list.
+        tau: Share of the online network that enters the target network at each step, in (0, 1];
+            may be a list.
         double_q: Double DQN (van Hasselt et al., 2016): the online network picks the next action.
             The essay's published code does so, its formula does not.
-        embedding_dim: Width of the learned state vector.
-        hidden_dims: Widths of the hidden layers.
-        min_action_count: The policy chooses among actions that the training data has at least this
-            often in the state (0: among all).
-        share: `k/n` trains every n-th member from the k-th on, and other runs train the rest.
+        kwargs: Those of `OfflineAlgorithm`.
     """
 
     SETTINGS: ClassVar[tuple[str, ...]] = ("gamma", "learning_rate", "tau", "seed")
@@ -46,29 +41,27 @@ class DQN(OfflineAlgorithm):
 
     def __init__(
         self,
+        *,
         gamma: float | list[float] = 0.99,
-        learning_rate: float | list[float] = 3e-4,
         tau: float | list[float] = 0.005,
-        seed: int | list[int] = 42,
         double_q: bool = False,
-        embedding_dim: int = 256,
-        hidden_dims: Sequence[int] = (256, 256),
-        min_action_count: int = 0,
-        share: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(embedding_dim, hidden_dims, min_action_count, share)
+        super().__init__(**kwargs)
         self.check("gamma", "a number in [0, 1]", lambda value: 0 <= value <= 1)
         self.check("tau", "a number in (0, 1]", lambda value: 0 < value <= 1)
         self.tau: list[float] = self.members.values("tau")
         self.double_q = double_q
         self.register_setting("gamma")
 
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Brings the update of the target network."""
+        return [SoftTargetUpdate(self.tau)]
+
     def build(self, n_states: int, n_actions: int) -> None:
         """Creates the online network and its copy, the target network, which takes no gradient."""
         super().build(n_states, n_actions)
-        self.target_q_network = QNetwork(
-            n_states, n_actions, self.embedding_dim, self.hidden_dims, self.seeds
-        ).requires_grad_(False)
+        self.target_q_network = self.new_network(n_states, n_actions).requires_grad_(False)
 
     @torch.no_grad()
     def td_target(self, batch: Batch) -> Tensor:
@@ -97,9 +90,14 @@ class DQN(OfflineAlgorithm):
         return {"loss": loss, "td_loss": loss, **q_statistics(q, q_data)}
 
     @torch.no_grad()
-    def value_estimates(self, start: Tensor, policies: Tensor) -> Tensor:
-        """Mean Q of the policy's actions over the start distribution, (members,)."""
-        return torch.einsum("s,msa,msa->m", start, policies, self.q_network.table().to(start))
+    def value_estimates(self, start: Tensor, policies: Sequence[Policy | None]) -> Tensor:
+        """Mean Q of the policies' actions over the start distribution, (members,)."""
+        q = self.all_scores().cpu().to(start)
+        nothing = torch.full(q.shape[1:], torch.nan, dtype=q.dtype)
+        tables = [
+            nothing if policy is None else torch.tensor(policy.probabilities) for policy in policies
+        ]
+        return torch.einsum("s,msa,msa->m", start, torch.stack(tables), q)
 
 
 @torch.no_grad()

@@ -6,7 +6,6 @@ n_actions), and a loss is (members,), each member's mean over its own batch.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -99,25 +98,3 @@ def imitation_loss(logits: Tensor, action: Tensor) -> Tensor:
     """
     log_probability = F.log_softmax(logits, dim=-1)
     return -q_of_action(log_probability, action).mean(-1)
-
-
-def clip_grad_norm_by_member(gradients: list[Tensor], max_norm: float | None) -> Tensor:
-    """Scales each member's gradient down to a norm, in place.
-
-    `torch.nn.utils.clip_grad_norm_` for stacked parameters: the norm runs over all parameters of
-    one member, so no member's step depends on another's.
-
-    Args:
-        gradients: Tensors with a leading members dimension; changed in place.
-        max_norm: Largest norm allowed, or None to measure only.
-
-    Returns:
-        The norms before clipping, (members,).
-    """
-    parts = [torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients]
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(parts), dim=0)
-    if max_norm is not None:
-        scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-        for gradient in gradients:
-            gradient.mul_(scale.view(-1, *[1] * (gradient.ndim - 1)))
-    return norm

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from sepsis_rl.algorithms.optimizer import along_members
 from sepsis_rl.errors import InputError
 
 
@@ -21,20 +22,31 @@ class SoftTargetUpdate(pl.Callback):
 
     It hangs on the optimizer's post-step hook, so it runs exactly once per optimizer step, also
     under gradient accumulation and manual optimization. A module without a `target_q_network` is
-    left alone.
+    left alone. `DQN` and `CQL` bring theirs along, which takes the place of one in the Trainer.
 
     Args:
         tau: Share of the online network in (0, 1]; one number, or one for each member.
     """
 
-    def __init__(self, tau: float | Sequence[float] = 0.005) -> None:
+    def __init__(self, tau: float | Sequence[float]) -> None:
         self.tau = [tau] if isinstance(tau, float | int) else list(tau)
         if not self.tau or not all(0 < value <= 1 for value in self.tau):
             raise InputError(f"tau={tau} cannot be used: give a number in (0, 1]")
         self._hook: RemovableHandle | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Attaches the update to the optimizer, whose state is restored by now."""
+        """Attaches the update to the optimizer, whose state is restored by now.
+
+        Raises:
+            InputError: There is another such callback, or the number of taus is not that of the
+                members.
+        """
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        if sum(isinstance(callback, SoftTargetUpdate) for callback in callbacks) > 1:
+            raise InputError(
+                "the Trainer has two SoftTargetUpdate callbacks, and the target would move twice a "
+                "step; DQN and CQL bring their own"
+            )
         networks = dict(pl_module.named_children())
         if "target_q_network" not in networks:
             return
@@ -56,10 +68,7 @@ class SoftTargetUpdate(pl.Callback):
     def _weights(self, parameters: list[Tensor]) -> float | list[Tensor]:
         if len(set(self.tau)) == 1:
             return self.tau[0]
-        return [
-            torch.tensor(self.tau, device=p.device, dtype=p.dtype).view(-1, *[1] * (p.ndim - 1))
-            for p in parameters
-        ]
+        return [along_members(torch.tensor(self.tau, dtype=p.dtype), p) for p in parameters]
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Detaches it."""

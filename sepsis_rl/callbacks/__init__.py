@@ -1,6 +1,5 @@
 """What happens around the gradient steps."""
 
-from sepsis_rl.algorithms.target_update import SoftTargetUpdate
 from sepsis_rl.callbacks.dose_images import DoseGridImages
 from sepsis_rl.callbacks.graceful_stop import GracefulStop
 from sepsis_rl.callbacks.off_policy import OffPolicyEvaluation
@@ -19,5 +18,4 @@ __all__ = [
     "PolicyExport",
     "RecordedSettings",
     "Results",
-    "SoftTargetUpdate",
 ]

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from sepsis_rl.algorithms import OfflineAlgorithm
-from sepsis_rl.callbacks.policy_evaluation import PolicyEvaluation
+from sepsis_rl.callbacks.policy_evaluation import PolicyEvaluation, find_callback
 from sepsis_rl.loggers import RunLogger
 from sepsis_rl.mdp import DoseGrid
 
@@ -56,13 +56,16 @@ class DoseGridImages(pl.Callback):
         if trainer.sanity_checking or not isinstance(trainer.logger, RunLogger):
             return
         assert isinstance(pl_module, OfflineAlgorithm)
+        evaluation = find_callback(trainer, PolicyEvaluation)
+        if evaluation is None or evaluation.last is None:
+            return
         mdp = trainer.datamodule.mdp  # type: ignore[attr-defined]
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, PolicyEvaluation) and callback.last is not None:
-                for name, visits in zip(pl_module.members.names, callback.last.visits, strict=True):
-                    title = name or f"{type(pl_module).__name__}, step {trainer.global_step}"
-                    trainer.logger.member(name).add_figure(
-                        "policy/doses",
-                        draw_dose_grid(visits, mdp.dose_grid, title),
-                        trainer.global_step,
-                    )
+        scores, step = evaluation.last, trainer.global_step
+        diverged = scores.survival_rate.estimate.isnan()
+        for name, visits, lost in zip(
+            pl_module.members.names, scores.visits, diverged, strict=True
+        ):
+            if not lost:
+                title = name or f"{type(pl_module).__name__}, step {step}"
+                picture = draw_dose_grid(visits, mdp.dose_grid, title)
+                trainer.logger.member(name).add_figure("policy/doses", picture, step)

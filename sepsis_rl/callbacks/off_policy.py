@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
+import numpy as np
 
 from sepsis_rl.algorithms import OfflineAlgorithm
+from sepsis_rl.callbacks.policy_evaluation import nan_without_policy
 from sepsis_rl.errors import InputError
 from sepsis_rl.ope import Episodes, OffPolicyScores, evaluate_off_policy
 from sepsis_rl.ope.estimates import Estimator
@@ -80,16 +81,19 @@ class OffPolicyEvaluation(pl.Callback):
         if trainer.sanity_checking:
             return
         assert isinstance(pl_module, OfflineAlgorithm)
+        data = trainer.datamodule  # type: ignore[attr-defined]
         if self._held_out is None:
-            data = trainer.datamodule  # type: ignore[attr-defined]
             self._held_out = Episodes(data.held_out, data.n_states, data.n_actions)
-        policies = [pl_module.policy(member) for member in range(len(pl_module.members))]
+        policies = pl_module.policies()
+        uniform = np.full((data.n_states, data.n_actions), 1 / data.n_actions)
+        stand_in = Policy("without a policy", uniform)  # its figures are then replaced by NaN
         # The intervals of fitted Q take a second for each policy; the end of the run has them.
-        scores = self.score(policies, self._held_out, refit=False)
-        diverged = pl_module.diverged()
+        scores = self.score(
+            [policy or stand_in for policy in policies], self._held_out, refit=False
+        )
         pl_module.log_members(
             {
-                f"ope/{name}": values.to(diverged.device).masked_fill(diverged, torch.nan)
+                f"ope/{name}": nan_without_policy(values, policies)
                 for name, values in scores.metrics().items()
             }
         )

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from sepsis_rl.algorithms import OfflineAlgorithm
 from sepsis_rl.errors import InputError
 from sepsis_rl.evaluation import PolicyScores, Stage, score_policies
 from sepsis_rl.mdp import STRATEGIES, Strategy
 from sepsis_rl.metrics import Interval
+from sepsis_rl.policies import Policy, greedy_policy
+
+_Callback = TypeVar("_Callback", bound=pl.Callback)
 
 
 class PolicyEvaluation(pl.Callback):
@@ -56,23 +61,21 @@ class PolicyEvaluation(pl.Callback):
         self.real_environment = real_environment
         self.history: list[dict[str, Any]] = []
         """An entry per evaluation of a fit: `step`, and each member's metrics."""
-        self.policies: dict[int, torch.Tensor] = {}
+        self.policies: dict[int, Tensor] = {}
         """By step the policies of each evaluation of a fit: actions, int16 (members, n_states), or
-        where one is not deterministic all probabilities, float32 (members, n_states, n_actions)."""
+        where one is not deterministic all probabilities, float32 (members, n_states, n_actions).
+        Zeros for a member that has diverged."""
         self.last: PolicyScores | None = None
 
     def score(
-        self,
-        trainer: pl.Trainer,
-        policies: torch.Tensor,
-        reference: torch.Tensor | None = None,
+        self, trainer: pl.Trainer, policies: Sequence[Policy], reference: Policy | None = None
     ) -> PolicyScores:
         """Scores any policies on this callback's patients.
 
         Args:
             trainer: Says the stage, the processes and where the data is.
-            policies: Probabilities, float64, (policies, n_states, n_actions).
-            reference: Policy to compare with, (n_states, n_actions).
+            policies: The policies.
+            reference: Policy to compare with.
 
         Returns:
             The scores, equal in all processes.
@@ -90,6 +93,7 @@ class PolicyEvaluation(pl.Callback):
             real_environment=self.real_environment,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
+            device=trainer.strategy.root_device,
         )
 
     def on_train_batch_end(
@@ -110,27 +114,26 @@ class PolicyEvaluation(pl.Callback):
 
     def _evaluate(self, trainer: pl.Trainer, module: pl.LightningModule, group: str) -> None:
         assert isinstance(module, OfflineAlgorithm)
-        policies, data = module.policy_tables(), trainer.datamodule  # type: ignore[attr-defined]
-        metrics: dict[str, torch.Tensor] = {}
-        diverged = module.diverged().cpu()
-        if diverged.any() and trainer.is_global_zero:
-            lost = ", ".join(itertools.compress(module.labels, diverged))
+        policies, data = module.policies(), trainer.datamodule  # type: ignore[attr-defined]
+        lost = [name for name, own in zip(module.labels, policies, strict=True) if own is None]
+        if lost and trainer.is_global_zero:
             Console(stderr=True).print(
-                f"Note: diverged at step {trainer.global_step:,}, without a policy: {lost}",
+                f"Note: diverged at step {trainer.global_step:,}, without a policy: "
+                f"{', '.join(lost)}",
                 soft_wrap=True,
             )
+        metrics: dict[str, Tensor] = {}
         if data.mdp is not None:
-            scores = self.score(trainer, policies)
-            survival = (part.masked_fill(diverged, torch.nan) for part in scores.survival_rate)
+            # Accepted by every strategy; its figures are then replaced by NaN.
+            stand_in = greedy_policy("without a policy", data.mdp.admissible)
+            scores = self.score(trainer, [policy or stand_in for policy in policies])
+            metrics = scores.metrics()
+            survival = (nan_without_policy(part, policies) for part in scores.survival_rate)
             self.last = replace(scores, survival_rate=Interval(*survival))
-            metrics = self.last.metrics()
-        start = torch.tensor(data.start, device=policies.device)
-        value = module.value_estimates(start, policies)
+        value = module.value_estimates(torch.tensor(data.start), policies)
         if value is not None:
-            metrics["value_estimate"] = value.cpu()
-        metrics = {
-            name: values.masked_fill(diverged, torch.nan) for name, values in metrics.items()
-        }
+            metrics["value_estimate"] = value
+        metrics = {name: nan_without_policy(values, policies) for name, values in metrics.items()}
         if metrics:
             module.log_members({f"{group}/{name}": values for name, values in metrics.items()})
         if trainer.state.fn == "fit":
@@ -140,7 +143,7 @@ class PolicyEvaluation(pl.Callback):
                 for member in range(len(module.members))
             ]
             self.history.append({"step": trainer.global_step, "members": members})
-            self.policies[trainer.global_step] = _compact(policies).cpu()
+            self.policies[trainer.global_step] = _compact(policies, data.pair_counts.shape)
 
     def state_dict(self) -> dict[str, Any]:
         """The evaluations so far, so that a resumed run tells the whole story."""
@@ -152,6 +155,25 @@ class PolicyEvaluation(pl.Callback):
         self.policies = dict(state_dict.get("policies", {}))
 
 
-def _compact(policies: torch.Tensor) -> torch.Tensor:
-    largest, actions = policies.max(-1)
-    return actions.to(torch.int16) if (largest == 1).all() else policies.float()
+def nan_without_policy(values: Tensor, policies: Sequence[Policy | None]) -> Tensor:
+    """Replaces the figures of members that have diverged by NaN.
+
+    Args:
+        values: (members,).
+        policies: As `OfflineAlgorithm.policies` returns them.
+    """
+    return values.masked_fill(torch.tensor([policy is None for policy in policies]), torch.nan)
+
+
+def find_callback(trainer: pl.Trainer, kind: type[_Callback]) -> _Callback | None:
+    """The Trainer's callback of a class, or None."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return next((callback for callback in callbacks if isinstance(callback, kind)), None)
+
+
+def _compact(policies: Sequence[Policy | None], shape: tuple[int, int]) -> Tensor:
+    nothing = np.zeros(shape)
+    tables = np.stack([nothing if p is None else p.probabilities for p in policies])
+    if all(policy is None or policy.is_deterministic for policy in policies):
+        return torch.tensor(tables.argmax(axis=2).astype(np.int16))
+    return torch.tensor(tables.astype(np.float32))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
+import pandas as pd
 from lightning_utilities.core.rank_zero import rank_zero_only
 from rich.console import Console
 
@@ -15,6 +15,7 @@ from sepsis_rl.algorithms import OfflineAlgorithm
 from sepsis_rl.display import NOT_FOR_CLINICAL_USE
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import atomic_write, free_path
+from sepsis_rl.policies import Policy
 
 
 class PolicyExport(pl.Callback):
@@ -35,12 +36,13 @@ class PolicyExport(pl.Callback):
         self.member = member
         self.output = None if output is None else Path(output)
         self.run_folder: Path | None = None
+        self._policy: Policy | None = None
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Checks the member.
+        """Takes the member's policy.
 
         Raises:
-            InputError: There is no such member.
+            InputError: There is no such member, or it has no policy.
         """
         assert isinstance(pl_module, OfflineAlgorithm)
         members = len(pl_module.members)
@@ -48,7 +50,8 @@ class PolicyExport(pl.Callback):
             raise InputError(
                 f"--member {self.member} cannot be used: the checkpoint has 0 to {members - 1}"
             )
-        if pl_module.diverged()[self.member]:
+        self._policy = pl_module.policies()[self.member]
+        if self._policy is None:
             raise InputError(
                 f"--member {self.member} has no policy: its network has diverged; an earlier "
                 "checkpoint may have one"
@@ -58,27 +61,22 @@ class PolicyExport(pl.Callback):
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Writes the table."""
         assert isinstance(pl_module, OfflineAlgorithm)
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        scores = pl_module.q_network.table()[self.member].cpu().numpy()
-        action = pl_module.policy(self.member).actions
+        assert self._policy is not None
+        data, action = trainer.datamodule, self._policy.actions  # type: ignore[attr-defined]
         states = np.arange(len(action))
-        columns = {"state": states, "action": action}
+        columns: dict[str, Any] = {"state": states, "action": action}
         if data.mdp is not None:
             levels = data.mdp.dose_grid.levels(action)
             columns["iv_fluid_level"], columns["vasopressor_level"] = levels
         columns["supported"] = (data.pair_counts[states, action] > 0).astype(np.int64)
-        texts = {name: [str(value) for value in values] for name, values in columns.items()}
         if data.mdp is not None:
-            texts["sofa_score"] = [f"{score:.6g}" for score in data.mdp.sofa_scores]
-        for index, values in enumerate(scores.T):
-            texts[f"q_{index}"] = [f"{value:.9g}" for value in values]
+            columns["sofa_score"] = [f"{score:.6g}" for score in data.mdp.sofa_scores]
+        scores = pl_module.q_network.table()[self.member].cpu().numpy()
+        columns |= {f"q_{index}": values for index, values in enumerate(scores.T)}
+        table = pd.DataFrame(columns).to_csv(index=False, float_format="%.9g", lineterminator="\n")
         name = pl_module.members.names[self.member] or "single run"
-        text = io.StringIO()
-        text.write(f"# {NOT_FOR_CLINICAL_USE} {type(pl_module).__name__}, {name}.\n")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(texts)
-        writer.writerows(zip(*texts.values(), strict=True))
+        note = f"# {NOT_FOR_CLINICAL_USE} {type(pl_module).__name__}, {name}.\n"
         path = free_path(self.output or (self.run_folder or Path()) / "policy.csv")
         with atomic_write(path) as file:
-            file.write(text.getvalue().encode())
+            file.write((note + table).encode())
         Console().print(f"Policy of {len(states)} states: {path}", soft_wrap=True)

@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.text import Text
 
 from sepsis_rl.algorithms import OfflineAlgorithm
-from sepsis_rl.callbacks.policy_evaluation import PolicyEvaluation
+from sepsis_rl.callbacks.policy_evaluation import PolicyEvaluation, find_callback
 
 
 class _SpeedColumn(TextColumn):
@@ -136,9 +136,9 @@ class FitProgressBar(ProgressBar):
         loss = trainer.callback_metrics.get("train/loss")
         if loss is not None:
             parts.append(f"loss {float(loss):.4g}")
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, PolicyEvaluation) and callback.last is not None:
-                parts.append(survival_news(callback.last.survival_rate))
+        evaluation = find_callback(trainer, PolicyEvaluation)
+        if evaluation is not None and evaluation.last is not None:
+            parts.append(survival_news(evaluation.last.survival_rate))
         return "  ".join(parts)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import lightning.pytorch as pl
 
-COMPARED: Final = (
+RECORDED: Final = (
     "data.",
     "evaluation.",
     "ope.",
@@ -34,7 +34,7 @@ class RecordedSettings(pl.Callback):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.settings = {
-            name: value for name, value in _flatten(config) if name.startswith(COMPARED)
+            name: value for name, value in _flatten(config) if name.startswith(RECORDED)
         }
 
     def state_dict(self) -> dict[str, Any]:

@@ -36,7 +36,6 @@ from sepsis_rl.callbacks import (
     PolicyExport,
     RecordedSettings,
     Results,
-    SoftTargetUpdate,
 )
 from sepsis_rl.cli.messages import explain, input_error_behind
 from sepsis_rl.data.batches import check_batch_size
@@ -170,7 +169,9 @@ def _options() -> list[str]:
         f"{prefix}{name}"
         for prefix, classes in owners.items()
         for owner in classes
-        for name in inspect.signature(owner).parameters
+        for parent in owner.__mro__  # a class declares only the arguments of its own
+        for name in inspect.signature(parent).parameters
+        if name not in ("args", "kwargs")
     ]
     groups = [prefix.removesuffix(".") for prefix in owners]
     return [
@@ -217,10 +218,6 @@ class SepsisCLI(LightningCLI):
         """Adds the callbacks that every run has, each under a key of its own."""
         parser.add_lightning_class_args(PolicyEvaluation, "evaluation")
         parser.add_lightning_class_args(OffPolicyEvaluation, "ope")
-        parser.add_lightning_class_args(SoftTargetUpdate, "target_update")
-        parser.link_arguments(
-            "model", "target_update.tau", compute_fn=_tau_of, apply_on="instantiate"
-        )
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {
@@ -408,12 +405,6 @@ class _NoProfiler(PassThroughProfiler):
 
     def profile(self, action_name: str) -> nullcontext[None]:  # type: ignore[override]
         return self._idle
-
-
-def _tau_of(model: OfflineAlgorithm) -> list[float]:
-    """A module without a target network has no tau; any number does."""
-    tau: list[float] = getattr(model, "tau", [1.0])
-    return tau
 
 
 def _free_config(folder: Path, step: int) -> str:

@@ -94,7 +94,7 @@ class Member:
 
     def scores(self) -> FloatArray:
         """Q (logits for BC) of the last checkpoint, (n_states, n_actions)."""
-        scores = load_algorithm(self.run / FOLDER / LAST).scores()[self.index]
+        scores = load_algorithm(self.run / FOLDER / LAST).q_network.table()[self.index]
         result: FloatArray = scores.double().numpy()
         return result
 

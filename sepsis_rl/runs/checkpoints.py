@@ -366,7 +366,8 @@ def export_member(source: str | Path, member: int, output: str | Path) -> None:
         raise InputError(f"--output {output} exists already; give another name")
     one = slice(member, member + 1)
     checkpoint["state_dict"] = {
-        name: value[one].clone() for name, value in checkpoint["state_dict"].items()
+        name: value.clone() if name == "allowed_actions" else value[one].clone()
+        for name, value in checkpoint["state_dict"].items()
     }
     for optimizer in checkpoint.get("optimizer_states", []):  # a file may hold weights alone
         for state in optimizer["state"].values():

@@ -125,17 +125,16 @@ def candidates(runs: Sequence[Run]) -> list[Candidate]:
                     f"({run.data.content_hash[:12]})"
                 )
             module = load_algorithm(path)
-            if module.min_action_count > 0:
-                module.mask_actions(run.data.pair_counts)
-            step, diverged = int(checkpoint["global_step"]), module.diverged()
-            for member, member_name in enumerate(module.members.names):
+            step = int(checkpoint["global_step"])
+            named = zip(module.members.names, module.policies(), strict=True)
+            for member, (member_name, own) in enumerate(named):
                 name = f"{label} step {step:,} {member_name}".strip()
-                if diverged[member]:
+                if own is None:
                     Console(stderr=True).print(
                         f"Note: {name} is left out: its network has diverged", soft_wrap=True
                     )
                     continue
-                policy = Policy(name, module.policy(member).probabilities)
+                policy = Policy(name, own.probabilities)
                 found.append(
                     Candidate(name, label, run.folder, path, member, member_name, step, policy)
                 )

@@ -1,47 +1,22 @@
-"""CQL, DQN and BC: their numbers, their gradient step, and the policies they end in."""
+"""CQL, DQN and BC: their numbers, their gradient step, and what a checkpoint holds."""
 
 import itertools
 import math
 
 import lightning.pytorch as pl
-import numpy as np
 import pytest
 import torch
-from lightning.pytorch.loggers import Logger
+from by_hand import NARROW, Q, build, plain_network, set_table
 from torch import nn
 from torch.nn import functional as F
 
 from sepsis_rl.algorithms import BC, CQL, DQN, OfflineAlgorithm
 from sepsis_rl.data import Batch
 from sepsis_rl.data.batches import AddressedBatches, TransitionTable
-from sepsis_rl.errors import InputError
 from sepsis_rl.runs.checkpoints import read_checkpoint
-
-NARROW = {"embedding_dim": 8, "hidden_dims": [8]}
-
-
-def build(algorithm, n_states=4, n_actions=3, **options):
-    """A module with networks, without a Trainer."""
-    module = algorithm(**{"embedding_dim": n_states, "hidden_dims": [n_states], **options})
-    module.build(n_states, n_actions)
-    return module
-
-
-@torch.no_grad()
-def set_table(network, table):
-    """Makes a network of one hidden layer, as wide as there are states, output a table exactly."""
-    identity = torch.eye(network.n_states)
-    network.embedding.copy_(identity.expand_as(network.embedding))
-    network.weights[0].copy_(identity.expand_as(network.weights[0]))
-    network.weights[1].copy_(torch.as_tensor(table))
-    for bias in network.biases:
-        bias.zero_()
-
 
 # -- losses ------------------------------------------------------------------------------------
 
-# Two members, three states (2 is the end), two actions.
-Q = torch.tensor([[[5.0, 2.0], [3.0, 0.0], [9.0, 9.0]], [[0.0, 1.0], [0.0, 0.0], [9.0, 9.0]]])
 TARGET_Q = torch.tensor(
     [[[0.0, 4.0], [1.0, 2.0], [7.0, 7.0]], [[2.0, 0.0], [4.0, 8.0], [7.0, 7.0]]]
 )
@@ -162,17 +137,6 @@ class Recorder(pl.Callback):
         self.batches.append(batch)
 
 
-def plain_network(network, member=0):
-    """The same network out of torch's own layers."""
-    layers = [nn.Embedding(*network.embedding.shape[1:])]
-    layers[0].load_state_dict({"weight": network.embedding[member].detach()})
-    for weight, bias in zip(network.weights, network.biases, strict=True):
-        linear = nn.Linear(*weight.shape[1:])
-        linear.load_state_dict({"weight": weight[member].detach().T, "bias": bias[member, 0]})
-        layers += [linear, nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
-
-
 def assert_same_weights(network, plain, member=0, **tolerance):
     """The plain network's weights are a member's."""
     ours = plain_network(network, member).state_dict()
@@ -252,7 +216,8 @@ def test_without_a_conservative_term_cql_is_dqn(fit, double_q):
     assert any(name.startswith("target_q_network") for name in state)
     for name, value in dqn.state_dict().items():
         assert torch.equal(state[name], value), name
-        assert not torch.equal(conservative.state_dict()[name], value), name
+        same = torch.equal(conservative.state_dict()[name], value)
+        assert same == (name == "allowed_actions"), name
 
 
 def test_the_target_begins_as_a_copy_and_is_not_trained(data, fit):
@@ -271,327 +236,6 @@ def test_the_target_begins_as_a_copy_and_is_not_trained(data, fit):
         assert target.grad is None
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_gradients_are_clipped_by_member(data, fit, accumulate):
-    """One member's huge target does not touch the other's step."""
-    modules = []
-    for factor in (1.0, 1e4):
-        module = DQN(seed=[1, 2], **NARROW)
-        module.build(data.n_states, data.n_actions)
-        with torch.no_grad():
-            for parameter in module.target_q_network.parameters():
-                parameter[1] *= factor
-        fit(module, 5, gradient_clip_val=0.1, accumulate_grad_batches=accumulate)
-        modules.append(module)
-    ordinary, huge = (module.q_network for module in modules)
-    for name, parameter in ordinary.named_parameters():
-        assert torch.equal(parameter[0], huge.get_parameter(name)[0]), name
-        assert not torch.equal(parameter[1], huge.get_parameter(name)[1]), name
-
-
-def test_the_configured_learning_rate_beats_the_checkpoints(fit, tmp_path):
-    path = tmp_path / "a.ckpt"
-    fit(DQN(**NARROW), 2).save_checkpoint(path)
-    trainer = fit(DQN(learning_rate=0.1, **NARROW), 4, ckpt_path=path)
-    assert trainer.global_step == 4
-    assert [group["lr"] for group in trainer.optimizers[0].param_groups] == [0.1]
-
-
-@pytest.mark.parametrize("off", [None, 0, 0.0])
-def test_without_clipping_gradients_are_as_they_are(data, fit, off):
-    """Lightning's ways to say it: None, and 0."""
-
-    module = DQN(**NARROW)
-    module.build(data.n_states, data.n_actions)
-    before = module.q_network.table()
-    fit(module, 1, gradient_clip_val=off)
-    after = module.q_network.table()
-    # Adam's first step moves every weight that has a gradient by the learning rate.
-    assert float((after - before).abs().max()) > 1e-4
-
-
-# -- logs --------------------------------------------------------------------------------------
-
-
-class Log(Logger):
-    """Keeps what is logged."""
-
-    name, version = "log", 0
-
-    def __init__(self):
-        super().__init__()
-        self.metrics = {}
-
-    def log_hyperparams(self, *args, **kwargs):
-        pass
-
-    def log_metrics(self, metrics, step=None):
-        for name, value in metrics.items():
-            # Lightning's own names for the x-axis
-            if name not in ("epoch", "step"):
-                self.metrics.setdefault(name, []).append((step, value))
-
-
-@pytest.mark.parametrize(
-    ("module", "keys"),
-    [
-        (BC, {"imitation_loss"}),
-        (DQN, {"td_loss", "q_data", "q_max"}),
-        (CQL, {"td_loss", "conservative_loss", "q_data", "q_max"}),
-    ],
-)
-def test_training_logs(fit, module, keys):
-    """On logging steps alone, at the number of optimizer steps taken."""
-    log = Log()
-    fit(module(**NARROW), 25, logger=log, log_every_n_steps=10)
-    assert set(log.metrics) == {f"train/{key}" for key in keys | {"loss", "grad_norm"}}
-    for values in log.metrics.values():
-        assert [step for step, _ in values] == [10, 20]
-        assert all(math.isfinite(value) for _, value in values)
-
-
-def test_logging_can_be_switched_off(fit):
-    """Lightning's way to say it is 0."""
-    log = Log()
-    fit(DQN(**NARROW), 3, logger=log, log_every_n_steps=0)
-    assert log.metrics == {}
-
-
-def test_a_population_logs_its_median_and_each_member(fit):
-    """Each member's under its own name, as the single run logs it."""
-    alphas = [0.1, 0.5, 2.0]
-    singles = []
-    for alpha in alphas:
-        singles.append(Log())
-        fit(CQL(alpha=alpha, **NARROW), 10, logger=singles[-1], log_every_n_steps=5)
-    log = Log()
-    fit(CQL(alpha=alphas, **NARROW), 10, logger=log, log_every_n_steps=5)
-    for name in ("train/loss", "train/grad_norm", "train/q_max"):
-        for position, step in enumerate((5, 10)):
-            values = [single.metrics[name][position] for single in singles]
-            median = sorted(value for _, value in values)[1]
-            assert log.metrics[name][position] == (step, pytest.approx(median, rel=1e-4))
-            for alpha, (_, value) in zip(alphas, values, strict=True):
-                logged = log.metrics[f"alpha={alpha:g}/{name}"]
-                assert logged[position] == (step, pytest.approx(value, rel=1e-4))
-                assert len(logged) == 2
-
-
-def test_accumulated_gradients_are_logged_once(fit):
-    log = Log()
-    fit(DQN(seed=[1, 2], **NARROW), 6, logger=log, log_every_n_steps=3, accumulate_grad_batches=2)
-    for name, values in log.metrics.items():
-        assert [step for step, _ in values] == [3, 6], name
-
-
-@pytest.mark.parametrize("seed", [1, [1, 2, 3]])
-@pytest.mark.parametrize("algorithm", [BC, CQL])
-def test_the_held_out_loss_is_the_mean_over_held_out_rows(
-    data, make_trainer, monkeypatch, algorithm, seed
-):
-    """Also where rows come in batches of unequal size."""
-    monkeypatch.setattr("sepsis_rl.data.batches._ROWS_PER_HELD_OUT_BATCH", 100)
-    module = algorithm(seed=seed, **NARROW)
-    log = Log()
-    trainer = make_trainer(module, limit_val_batches=1.0, logger=log)
-    (metrics,) = trainer.validate(module, datamodule=data, verbose=False)
-    assert len(data.val_dataloader()) > 1
-    n_members = len(module.members)
-    rows = TransitionTable(data.held_out, "cpu").gather(
-        torch.arange(len(data.held_out)).expand(n_members, -1)
-    )
-    expected = module.losses(rows)["loss"].detach()
-    assert metrics["val/loss"] == pytest.approx(float(expected.median()), rel=1e-5)
-    for name, loss in zip(module.members.names, expected.tolist(), strict=True):
-        if n_members > 1:
-            assert log.metrics[f"{name}/val/loss"] == [(0, pytest.approx(loss, rel=1e-5))]
-    # A second evaluation begins anew.
-    with torch.no_grad():
-        module.q_network.embedding.mul_(20)
-    (again,) = trainer.validate(module, datamodule=data, verbose=False)
-    changed = module.losses(rows)["loss"].detach()
-    assert again["val/loss"] == pytest.approx(float(changed.median()), rel=1e-5)
-    assert again["val/loss"] != pytest.approx(metrics["val/loss"], rel=0.01)
-
-
-# -- policies ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("algorithm", [BC, DQN, CQL])
-def test_the_policy_is_greedy_and_takes_the_lowest_index_on_ties(algorithm):
-    module = build(algorithm, 3, 4, seed=[1, 2])
-    set_table(
-        module.q_network,
-        [
-            [[0.0, 5.0, 5.0, 1.0], [2.0, 2.0, 2.0, 2.0], [-1.0, -2.0, -3.0, -0.5]],
-            [[9.0, 5.0, 5.0, 9.0], [0.0, 0.0, 0.0, 1.0], [0.0, -1.0, 3.0, 3.0]],
-        ],
-    )
-    tables = module.policy_tables()
-    assert tables.dtype == torch.float64
-    assert tables.shape == (2, 3, 4)
-    expected = [[1, 0, 3], [0, 3, 2]]
-    assert torch.equal(tables, F.one_hot(torch.tensor(expected), 4).double())
-    for member in range(2):
-        policy = module.policy(member)
-        assert policy.actions.tolist() == expected[member]
-        assert policy.is_deterministic
-        assert policy.name == f"{algorithm.__name__} seed={member + 1}"
-
-
-def test_the_policy_of_a_single_run():
-    module = build(CQL, 3, 4)
-    assert module.policy().name == "CQL"
-    assert np.array_equal(module.policy().probabilities, module.policy_tables()[0].numpy())
-
-
-def test_the_sampled_policy_is_the_softmax():
-    module = build(BC, 2, 2, sampled=True)
-    set_table(module.q_network, [[[math.log(1), math.log(3)], [0.0, 0.0]]])
-    tables = module.policy_tables()
-    assert tables.dtype == torch.float64
-    expected = torch.tensor([[[0.25, 0.75], [0.5, 0.5]]], dtype=torch.float64)
-    torch.testing.assert_close(tables, expected, rtol=1e-6, atol=0)
-    torch.testing.assert_close(tables.sum(-1), torch.ones(1, 2, dtype=torch.float64))
-
-
-@pytest.mark.parametrize(("algorithm", "options"), [(CQL, {}), (BC, {}), (BC, {"sampled": True})])
-def test_the_policy_keeps_to_actions_seen_often_enough(data, fit, algorithm, options):
-    least = 3
-    module = algorithm(seed=[1, 2], min_action_count=least, **options, **NARROW)
-    free = algorithm(seed=[1, 2], **options, **NARROW)
-    for one in (module, free):
-        fit(one, 5)
-    seen = torch.as_tensor(data.pair_counts) >= least
-    some = seen.any(-1)
-    assert 0 < int(some.sum()) < len(some)
-    tables, free_tables = module.policy_tables(), free.policy_tables()
-    torch.testing.assert_close(tables.sum(-1), torch.ones(2, data.n_states, dtype=torch.float64))
-    assert not tables[:, some].masked_select(~seen[some]).any()
-    assert free_tables[:, some].masked_select(~seen[some]).any()
-    assert torch.equal(tables[:, ~some], free_tables[:, ~some])
-    # Among the allowed ones it is the best, or in the learned proportions.
-    table = module.q_network.table().masked_fill(~seen, -torch.inf)[:, some]
-    if options:
-        torch.testing.assert_close(tables[:, some], table.double().softmax(-1))
-    else:
-        assert torch.equal(tables[:, some].argmax(-1), table.argmax(-1))
-
-
-def test_networks_built_by_hand_are_masked_too(data, fit):
-    """A mask that silently masks nothing is the worst of all."""
-    module = DQN(min_action_count=1, **NARROW)
-    module.build(data.n_states, data.n_actions)
-    fit(module, 1)
-    seen = torch.as_tensor(data.pair_counts) > 0
-    some = seen.any(-1)
-    assert not module.policy_tables()[:, some].masked_select(~seen[some]).any()
-
-
-def test_the_value_estimate_is_q_of_the_policy_at_the_start():
-    module = build(DQN, 3, 2, seed=[1, 2])
-    set_table(module.q_network, Q)
-    start = torch.tensor([0.25, 0.75, 0.0], dtype=torch.float64)
-    # Greedy actions (0, 0) and (1, 0): 5 and 3; 1 and 0.
-    estimates = module.value_estimates(start, module.policy_tables())
-    assert estimates.tolist() == [0.25 * 5 + 0.75 * 3, 0.25 * 1 + 0.75 * 0]
-    uniform = torch.full((2, 3, 2), 0.5, dtype=torch.float64)
-    assert module.value_estimates(start, uniform).tolist() == [
-        0.25 * 3.5 + 0.75 * 1.5,
-        0.25 * 0.5,
-    ]
-
-
-def test_logits_are_no_values():
-    module = build(BC, 3, 2)
-    start = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
-    assert module.value_estimates(start, module.policy_tables()) is None
-
-
-def test_predictions_are_the_scores_of_every_member():
-    module = build(CQL, 3, 2, seed=[1, 2])
-    set_table(module.q_network, Q)
-    assert torch.equal(module.predict_step(torch.tensor([2, 0, 1]), 0), Q[:, [2, 0, 1]])
-
-
-# -- settings ----------------------------------------------------------------------------------
-
-
-def test_settings_that_may_be_lists():
-    """All of them, in the order of the names: the seed varies fastest."""
-    module = CQL(
-        seed=[1, 2], tau=[0.1, 0.2], learning_rate=[1e-3, 1e-4], gamma=[0.9, 1.0], alpha=[0.0, 1.0]
-    )
-    assert len(module.members) == 32
-    assert module.members.names[1] == "alpha=0,gamma=0.9,learning_rate=0.001,tau=0.1,seed=2"
-    assert module.seeds == [1, 2] * 16
-    assert module.member_seeds.tolist() == [1, 2] * 16
-    assert module.tau == [0.1, 0.1, 0.2, 0.2] * 8
-    assert len(BC(seed=[1, 2], learning_rate=[1e-3, 1e-4]).members) == 4
-    assert len(DQN(tau=[0.1, 0.2], gamma=[0.5, 0.9]).members) == 4
-
-
-def test_the_defaults_are_the_essays():
-    module = CQL()
-    (settings,) = module.members.settings
-    assert settings == {
-        "alpha": 0.5,
-        "gamma": 0.99,
-        "learning_rate": 3e-4,
-        "tau": 0.005,
-        "seed": 42,
-    }
-    assert not module.double_q
-    assert (module.embedding_dim, module.hidden_dims) == (256, (256, 256))
-    for other in (DQN(), BC()):
-        (shared,) = other.members.settings
-        assert shared == {name: settings[name] for name in shared}
-
-
-@pytest.mark.parametrize("listed", [False, True])
-@pytest.mark.parametrize(
-    ("algorithm", "name", "value"),
-    [
-        (CQL, "alpha", -0.1),
-        (CQL, "alpha", math.nan),
-        (CQL, "alpha", math.inf),
-        (DQN, "gamma", -0.1),
-        (DQN, "gamma", 1.01),
-        (DQN, "tau", 0.0),
-        (DQN, "tau", 1.5),
-        (BC, "learning_rate", 0.0),
-        (BC, "learning_rate", -1.0),
-        (BC, "learning_rate", math.inf),
-        (BC, "seed", -1),
-        (BC, "seed", 2**63),
-        (CQL, "gamma", math.nan),
-    ],
-)
-def test_settings_out_of_range_are_refused(algorithm, name, value, listed):
-    with pytest.raises(InputError, match=rf"model\.{name}={value}") as error:
-        algorithm(**{name: [1, value] if listed else value})
-    assert "give" in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"min_action_count": -1},
-        {"embedding_dim": 0},
-        {"hidden_dims": []},
-        {"hidden_dims": [8, 0]},
-        {"hidden_dims": (8, -1)},
-        {"seed": [1, 1]},
-        {"learning_rate": []},
-    ],
-)
-@pytest.mark.parametrize("algorithm", [BC, DQN, CQL])
-def test_impossible_networks_and_lists_are_refused(algorithm, options):
-    (name,) = options
-    with pytest.raises(InputError, match=rf"model\.{name}="):
-        algorithm(**options)
-
-
 # -- checkpoints -------------------------------------------------------------------------------
 
 
@@ -608,11 +252,13 @@ def test_a_checkpoint_says_what_it_is(fit, tmp_path):
         {"alpha": alpha, "gamma": 0.99, "learning_rate": 3e-4, "tau": 0.005, "seed": 3}
         for alpha in (0.5, 1.0)
     ]
-    # Settings come from the config: nothing but networks is restored.
+    # Settings come from the config: nothing but networks and the mask is in the state.
     assert {name.split(".")[0] for name in checkpoint["state_dict"]} == {
         "q_network",
         "target_q_network",
+        "allowed_actions",
     }
+    assert about["format"] == 2
 
 
 @pytest.mark.parametrize("algorithm", [BC, DQN, CQL])
@@ -644,12 +290,9 @@ def test_a_new_algorithm_is_a_loss(fit):
     """All that a subclass has to say."""
 
     class Constant(OfflineAlgorithm):
-        def __init__(self, learning_rate=0.1, seed=0):
-            super().__init__(4, (4,), 0)
-
         def losses(self, batch):
             return {"loss": self.q_network(batch.observation).square().mean((-1, -2))}
 
-    module = Constant()
+    module = Constant(learning_rate=0.1, embedding_dim=4, hidden_dims=(4,))
     fit(module, 50)
     assert float(module.q_network.table().abs().mean()) < 0.5

@@ -5,12 +5,10 @@ Everywhere there are two members, and what one has must not leak into the other.
 
 import math
 
-import pytest
 import torch
 from torch.autograd import gradcheck
 
 from sepsis_rl.algorithms.losses import (
-    clip_grad_norm_by_member,
     conservative_loss,
     imitation_loss,
     q_of_action,
@@ -109,57 +107,3 @@ def test_gradients_are_those_of_finite_differences():
     next_q = draw(2, 3, 4)
     assert gradcheck(lambda q, gamma: td_target(reward, terminated, q, gamma), (q, gamma))
     assert gradcheck(lambda q, gamma: td_target(reward, terminated, q, gamma, next_q), (q, gamma))
-
-
-# -- clipping ----------------------------------------------------------------------------------
-
-
-def gradients(members, seed=0, scale=1.0):
-    """Stacked gradients of an embedding, a weight and a bias."""
-    generator = torch.Generator().manual_seed(seed)
-    shapes = [(members, 30, 4), (members, 4, 5), (members, 1, 5)]
-    return [scale * torch.randn(shape, generator=generator) for shape in shapes]
-
-
-def test_clipping_by_hand():
-    """Members of norm 5 over two parameters, 0.5, and 0."""
-    weight = torch.tensor([[[3.0, 0.0]], [[0.3, 0.0]], [[0.0, 0.0]]])
-    bias = torch.tensor([[[4.0]], [[0.4]], [[0.0]]])
-    norm = clip_grad_norm_by_member([weight, bias], 2.5)
-    torch.testing.assert_close(norm, torch.tensor([5.0, 0.5, 0.0]))
-    expected = torch.tensor([[[1.5, 0.0]], [[0.3, 0.0]], [[0.0, 0.0]]])
-    torch.testing.assert_close(weight, expected)
-    torch.testing.assert_close(bias, torch.tensor([[[2.0]], [[0.4]], [[0.0]]]))
-
-
-@pytest.mark.parametrize("max_norm", [0.5, 1.0, 1e6])
-def test_clipping_one_member_is_torchs_clipping(max_norm):
-    ours, theirs = gradients(1), [torch.zeros_like(g) for g in gradients(1)]
-    for parameter, gradient in zip(theirs, gradients(1), strict=True):
-        parameter.grad = gradient
-    norm = clip_grad_norm_by_member(ours, max_norm)
-    expected = torch.nn.utils.clip_grad_norm_(theirs, max_norm)
-    torch.testing.assert_close(norm, expected.reshape(1))
-    for gradient, parameter in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(gradient, parameter.grad)
-
-
-@pytest.mark.parametrize("outlier", [1e6, math.inf, math.nan])
-def test_a_huge_gradient_leaves_the_other_member_alone(outlier):
-    ours, others = gradients(2, scale=0.01), gradients(2, scale=0.01)
-    ours[1][0] *= outlier
-    norm = clip_grad_norm_by_member(ours, 1.0)
-    for gradient, before in zip(ours, others, strict=True):
-        assert torch.equal(gradient[1], before[1])
-    assert norm[1] == pytest.approx(math.sqrt(sum(float(g[1].square().sum()) for g in others)))
-    if math.isfinite(outlier):
-        clipped = math.sqrt(sum(float(g[0].square().sum()) for g in ours))
-        assert clipped == pytest.approx(1.0, rel=1e-5)
-
-
-def test_without_a_largest_norm_it_only_measures():
-    ours, before = gradients(2, scale=100.0), gradients(2, scale=100.0)
-    norm = clip_grad_norm_by_member(ours, None)
-    assert (norm > 100).all()
-    for gradient, untouched in zip(ours, before, strict=True):
-        assert torch.equal(gradient, untouched)

@@ -3,11 +3,10 @@
 import lightning.pytorch as pl
 import pytest
 import torch
+from by_hand import NARROW, build
 from torch import nn
 
-from sepsis_rl.algorithms import BC, CQL
-from sepsis_rl.callbacks import SoftTargetUpdate
-from sepsis_rl.data import OfflineDataModule
+from sepsis_rl.algorithms import BC, CQL, DQN, SoftTargetUpdate
 from sepsis_rl.errors import InputError
 
 
@@ -60,27 +59,15 @@ class Endless:
             yield torch.zeros(1)
 
 
-def make_trainer(callbacks, **options):
-    return pl.Trainer(
-        **{
-            "callbacks": callbacks,
-            "accelerator": "cpu",
-            "devices": 1,
-            "logger": False,
-            "limit_val_batches": 0,
-            "enable_checkpointing": False,
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-            **options,
-        }
-    )
+@pytest.fixture
+def climb(make_trainer):
+    def climb(tau, steps, module=None, *, callbacks=(), **options):
+        module = module or Climber()
+        trainer = make_trainer(steps, callbacks=[SoftTargetUpdate(tau), *callbacks], **options)
+        trainer.fit(module, Endless())
+        return module, trainer
 
-
-def climb(tau, steps, module=None, **options):
-    module = module or Climber()
-    trainer = make_trainer([SoftTargetUpdate(tau)], max_steps=steps, **options)
-    trainer.fit(module, Endless())
-    return module, trainer
+    return climb
 
 
 # Online is 1, 2, 3: half the way from 0 to 1, from 0.5 to 2, from 1.25 to 3.
@@ -88,7 +75,7 @@ HALVES = [0.5, 1.25, 2.125]
 
 
 @pytest.mark.parametrize("tau", [0.5, [0.5], [0.5, 0.5]])
-def test_target_follows_by_tau(tau):
+def test_target_follows_by_tau(climb, tau):
     module, _ = climb(tau, 3)
     assert module.targets == [[value] * 2 for value in HALVES]
     for target in module.target_q_network.parameters():
@@ -97,7 +84,7 @@ def test_target_follows_by_tau(tau):
         assert torch.equal(online, torch.full_like(online, 3.0))
 
 
-def test_each_member_has_its_own_tau():
+def test_each_member_has_its_own_tau(climb):
     """1/4 of the way, and all of it."""
     module, _ = climb([0.25, 1.0], 3)
     # 0.25 * 1, then 0.75 * 0.25 + 0.25 * 2, then 0.75 * 0.6875 + 0.25 * 3
@@ -107,12 +94,7 @@ def test_each_member_has_its_own_tau():
         assert torch.equal(target[1], torch.full_like(target[1], 3.0))
 
 
-def test_the_default_is_the_essays():
-    module, _ = climb(SoftTargetUpdate().tau, 2)
-    assert module.targets[-1] == pytest.approx([0.995 * 0.005 + 0.005 * 2] * 2)
-
-
-def test_once_per_optimizer_step_under_gradient_accumulation():
+def test_once_per_optimizer_step_under_gradient_accumulation(climb):
     module, trainer = climb(0.5, 3, accumulate_grad_batches=2)
     assert trainer.global_step == 3
     assert module.targets == [
@@ -120,14 +102,14 @@ def test_once_per_optimizer_step_under_gradient_accumulation():
     ]
 
 
-def test_once_per_optimizer_step_under_clipping():
+def test_once_per_optimizer_step_under_clipping(climb):
     """The gradient has norm sqrt(26); clipped to half of it, the steps are halves."""
     module, _ = climb(0.5, 3, gradient_clip_val=26**0.5 / 2)
     assert [value for value, _ in module.targets] == pytest.approx([v / 2 for v in HALVES])
 
 
 @pytest.mark.parametrize("every", [1, 2])
-def test_once_per_optimizer_step_under_manual_optimization(every):
+def test_once_per_optimizer_step_under_manual_optimization(climb, every):
     module, trainer = climb(0.5, 3, Climber(manual=True, every=every))
     assert trainer.global_step == 3
     ends = module.targets[every - 1 :: every]
@@ -136,7 +118,7 @@ def test_once_per_optimizer_step_under_manual_optimization(every):
 
 
 @pytest.mark.parametrize("tau", [0.5, [0.25, 1.0]])
-def test_the_target_stays_out_of_the_graph_and_the_optimizer(tau):
+def test_the_target_stays_out_of_the_graph_and_the_optimizer(climb, tau):
     module, trainer = climb(tau, 3)
     (optimizer,) = trainer.optimizers
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
@@ -149,7 +131,7 @@ def test_the_target_stays_out_of_the_graph_and_the_optimizer(tau):
         assert target not in optimizer.state
 
 
-def test_it_comes_off_after_the_fit():
+def test_it_comes_off_after_the_fit(climb):
     module, trainer = climb(0.5, 3)
     module.q_network.table.grad = torch.ones(2, 3, 4)
     trainer.optimizers[0].step()
@@ -161,14 +143,14 @@ def test_it_comes_off_after_the_fit():
 
 
 @pytest.mark.parametrize("callback_fails", [False, True])
-def test_it_comes_off_after_an_exception(callback_fails):
+def test_it_comes_off_after_an_exception(make_trainer, callback_fails):
     class Fails(pl.Callback):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
             if callback_fails and batch_idx == 1:
                 raise ArithmeticError("as asked")
 
     module = Climber(fail_at=None if callback_fails else 2)
-    trainer = make_trainer([SoftTargetUpdate(0.5), Fails()], max_steps=5)
+    trainer = make_trainer(5, callbacks=[SoftTargetUpdate(0.5), Fails()])
     with pytest.raises(ArithmeticError):
         trainer.fit(module, Endless())
     before = module.target_q_network.table.clone()
@@ -178,14 +160,14 @@ def test_it_comes_off_after_an_exception(callback_fails):
     assert torch.equal(module.target_q_network.table, before)
 
 
-def test_one_callback_serves_one_fit_after_another():
+def test_one_callback_serves_one_fit_after_another(make_trainer):
     """Also one that follows on an exception."""
-    callback = SoftTargetUpdate(0.5)
+    callbacks = [SoftTargetUpdate(0.5)]
     with pytest.raises(ArithmeticError):
-        make_trainer([callback], max_steps=3).fit(Climber(fail_at=1), Endless())
+        make_trainer(3, callbacks=callbacks).fit(Climber(fail_at=1), Endless())
     for _ in range(2):
         module = Climber()
-        make_trainer([callback], max_steps=3).fit(module, Endless())
+        make_trainer(3, callbacks=callbacks).fit(module, Endless())
         assert module.targets == [[value] * 2 for value in HALVES]
 
 
@@ -195,60 +177,90 @@ def test_tau_out_of_range_is_refused(tau):
         SoftTargetUpdate(tau)
 
 
+def test_two_updates_a_step_are_refused(climb):
+    class Own(SoftTargetUpdate):
+        pass
+
+    with pytest.raises(InputError, match="twice"):
+        climb(0.5, 1, callbacks=[Own(0.5)])
+
+
 # -- with the algorithms themselves ------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("records")
-    return OfflineDataModule(
-        episodes=100, held_out_episodes=10, batch_size=32, cache_dir=str(folder)
-    )
-
-
 class Online(pl.Callback):
-    """Keeps the online weights after each step."""
+    """Keeps the online weights after each optimizer step."""
 
     def __init__(self):
         self.steps = []
 
     def on_train_batch_end(self, trainer, pl_module, *args):
-        self.steps.append([p.detach().clone() for p in pl_module.q_network.parameters()])
+        if trainer.global_step > len(self.steps):
+            self.steps.append([p.detach().clone() for p in pl_module.q_network.parameters()])
 
 
-@pytest.mark.parametrize("rates", [1e-3, [1e-3, 1e-4]])
-def test_the_target_of_cql_is_the_moving_average(data, rates, tmp_path):
-    """Of what each step left, per-member learning rates included, and is in the checkpoint."""
-    module = CQL(tau=[0.005, 0.5], learning_rate=rates, embedding_dim=8, hidden_dims=[8])
-    data.prepare_data()
-    data.setup()
-    module.build(data.n_states, data.n_actions)
-    expected = [p.clone() for p in module.target_q_network.parameters()]
-    online = Online()
-    trainer = make_trainer(
-        [SoftTargetUpdate(module.tau), online], max_steps=10, gradient_clip_val=1.0
-    )
-    trainer.fit(module, datamodule=data)
-    for weights in online.steps:
+def follow(target, steps, taus):
+    """Where a target ends that takes tau of the weights of each step, member by member."""
+    for weights in steps:
         for i, new in enumerate(weights):
-            tau = torch.tensor(module.tau).view(-1, *[1] * (new.ndim - 1))
-            expected[i] = tau * new + (1 - tau) * expected[i]
-    assert len(online.steps) == 10
+            tau = torch.tensor(taus).view(-1, *[1] * (new.ndim - 1))
+            target[i] = tau * new + (1 - tau) * target[i]
+    return target
+
+
+def assert_target(module, expected):
     for target, value in zip(module.target_q_network.parameters(), expected, strict=True):
         torch.testing.assert_close(target, value, rtol=1e-6, atol=1e-7)
 
-    trainer.save_checkpoint(tmp_path / "a.ckpt")
-    checkpoint = torch.load(tmp_path / "a.ckpt", weights_only=True)
+
+@pytest.mark.parametrize("own", [(), (SoftTargetUpdate(1.0),)], ids=["none", "another"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("algorithm", [CQL, DQN])
+def test_the_target_moves_without_anything_else_to_know(
+    data, make_trainer, algorithm, accumulate, own
+):
+    """A plain Trainer and a plain module; a callback in the Trainer neither adds nor counts."""
+    module, online = algorithm(**NARROW), Online()
+    trainer = make_trainer(10, accumulate_grad_batches=accumulate, callbacks=[online, *own])
+    trainer.fit(module, data)
+    assert len(online.steps) == trainer.global_step == 10
+    fresh = build(algorithm, data.n_states, data.n_actions, **NARROW)
+    begin = [p.detach().clone() for p in fresh.target_q_network.parameters()]
+    assert_target(module, follow(begin, online.steps, [0.005]))
+    assert any(not torch.equal(p, online.steps[-1][i]) for i, p in enumerate(begin))
+
+
+@pytest.mark.parametrize("rates", [1e-3, [1e-3, 1e-4]])
+def test_the_target_of_cql_is_the_moving_average(data, fit, rates, tmp_path):
+    """Of what each step left, per-member learning rates included, and is in the checkpoint.
+
+    A run that goes on from there moves it on from there.
+    """
+    settings = {"tau": [0.005, 0.5], "learning_rate": rates, **NARROW}
+    module, online = build(CQL, data.n_states, data.n_actions, **settings), Online()
+    expected = [p.detach().clone() for p in module.target_q_network.parameters()]
+    trainer = fit(module, 10, callbacks=[online])
+    expected = follow(expected, online.steps, module.tau)
+    assert len(online.steps) == 10
+    assert_target(module, expected)
+
+    path = tmp_path / "a.ckpt"
+    trainer.save_checkpoint(path)
+    checkpoint = torch.load(path, weights_only=True)
     for name, target in module.target_q_network.named_parameters():
         assert torch.equal(checkpoint["state_dict"][f"target_q_network.{name}"], target)
     (optimizer,) = checkpoint["optimizer_states"]
     assert len(optimizer["state"]) == len(list(module.q_network.parameters()))
 
+    module, online = CQL(**settings), Online()
+    online.steps = [None] * 10
+    fit(module, 15, callbacks=[online], ckpt_path=path)
+    assert_target(module, follow(expected, online.steps[10:], module.tau))
 
-def test_a_module_without_a_target_is_left_alone(data):
-    modules = [BC(embedding_dim=8, hidden_dims=[8]) for _ in range(2)]
+
+def test_a_module_without_a_target_is_left_alone(fit):
+    modules = [BC(**NARROW) for _ in range(2)]
     for module, callbacks in zip(modules, ([SoftTargetUpdate(0.5)], []), strict=True):
-        trainer = make_trainer(callbacks, max_steps=5, gradient_clip_val=1.0)
-        trainer.fit(module, datamodule=data)
+        fit(module, 5, callbacks=callbacks)
     for ours, theirs in zip(*(module.q_network.parameters() for module in modules), strict=True):
         assert torch.equal(ours, theirs)

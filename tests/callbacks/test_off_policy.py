@@ -9,22 +9,11 @@ import torch
 
 from sepsis_rl.algorithms import CQL
 from sepsis_rl.callbacks import OffPolicyEvaluation
-from sepsis_rl.data import OfflineDataModule
 from sepsis_rl.errors import InputError
 from sepsis_rl.ope import Episodes, evaluate_off_policy
 from sepsis_rl.runs.checkpoints import load_algorithm, read_checkpoint
 
 LOGGED = ("fqe", "fqe_zero", "wis", "wdr")
-
-
-@pytest.fixture(scope="module")
-def data(records):
-    data = OfflineDataModule(
-        episodes=200, held_out_episodes=50, report_episodes=50, cache_dir=str(records)
-    )
-    data.prepare_data()
-    data.setup()
-    return data
 
 
 @pytest.fixture
@@ -47,7 +36,7 @@ def test_what_is_logged(data, trainer, module):
         trainer, module
     )
     expected = evaluate_off_policy(
-        [module.policy(0), module.policy(1)],
+        module.policies(),
         Episodes(data.held_out, 716, 25),
         epsilon=0.05,
         clip=1e-3,
@@ -55,7 +44,7 @@ def test_what_is_logged(data, trainer, module):
         seed=3,
     )
     unclipped = evaluate_off_policy(
-        [module.policy(0), module.policy(1)], Episodes(data.held_out, 716, 25), epsilon=0.05
+        module.policies(), Episodes(data.held_out, 716, 25), epsilon=0.05
     )
     assert (expected.effective_sample_size > unclipped.effective_sample_size).any()
     with_interval = {f"{name}_{end}" for name in ("wis", "wdr") for end in ("low", "high")}
@@ -101,7 +90,7 @@ def test_refused_options(option, value):
         OffPolicyEvaluation(**{option: value})
 
 
-def test_checkpoints_can_be_kept_by_an_estimate(lightning, records, tmp_path):
+def test_checkpoints_can_be_kept_by_an_estimate(lightning, data, tmp_path):
     """No simulator is needed to choose the step."""
     options = ("--checkpoint.monitor=ope/fqe", "--checkpoint.mode=max", "--checkpoint.save_top_k=1")
     steps = (
@@ -121,18 +110,11 @@ def test_checkpoints_can_be_kept_by_an_estimate(lightning, records, tmp_path):
     )
     assert callback["monitor"] == "ope/fqe"
 
-    data = OfflineDataModule(
-        episodes=200,
-        held_out_episodes=50,
-        report_episodes=50,
-        cache_dir=str(records),
-    )
-    data.prepare_data()
     episodes = Episodes(data.held_out, 716, 25)
     estimates = {}
     for path in folders[0].glob("step=*.ckpt"):
         scores = evaluate_off_policy(
-            [load_algorithm(path).policy()], episodes, estimators=("fqe",), resamples=0
+            load_algorithm(path).policies(), episodes, estimators=("fqe",), resamples=0
         )
         estimates[path.name] = float(scores.estimates["fqe"][0])
     assert len(estimates) == 4

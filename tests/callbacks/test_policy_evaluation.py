@@ -10,26 +10,25 @@ from lightning.pytorch.trainer.states import TrainerFn
 from sepsis_rl.callbacks import PolicyEvaluation
 from sepsis_rl.errors import InputError
 from sepsis_rl.evaluation import Stage, score_policies
+from sepsis_rl.policies import Policy
+
+WAIT, TREAT = (Policy(name, np.eye(2)[[a] * 5]) for a, name in enumerate(("wait", "treat")))
 
 
 class Module:
     """Two members on the chain: one that waits, one that treats."""
 
-    members = ("wait", "treat")
+    members = labels = ("wait", "treat")
 
     def __init__(self):
         self.logged = {}
 
-    def policy_tables(self):
-        wait, treat = np.eye(2)[[0] * 5], np.eye(2)[[1] * 5]
-        return torch.tensor(np.stack([wait, treat]))
-
-    def diverged(self):
-        return torch.tensor([False, False])
+    def policies(self):
+        return [WAIT, TREAT]
 
     def value_estimates(self, start, policies):
         assert start.tolist() == [0.75, 0.25, 0, 0, 0]
-        assert policies.shape == (2, 5, 2)
+        assert len(policies) == 2
         return torch.tensor([0.9, 0.8], dtype=torch.float64)
 
     def log_members(self, metrics):
@@ -47,7 +46,9 @@ def trainer(chain_mdp):
     return SimpleNamespace(
         datamodule=SimpleNamespace(mdp=chain_mdp, pair_counts=counts, start=chain_mdp.start),
         state=SimpleNamespace(fn=TrainerFn.FITTING),
+        strategy=SimpleNamespace(root_device="cpu"),
         sanity_checking=False,
+        is_global_zero=True,
         global_rank=0,
         world_size=1,
         global_step=7,
@@ -61,7 +62,7 @@ def test_what_is_logged(trainer, chain_mdp):
     evaluation.on_validation_epoch_end(trainer, module)
     expected = score_policies(
         chain_mdp,
-        module.policy_tables(),
+        module.policies(),
         supported=trainer.datamodule.pair_counts > 0,
         patients=500,
         seed=3,
@@ -149,11 +150,12 @@ def test_the_story_of_a_fit_is_saved(trainer):
 
 def test_a_policy_that_samples_is_remembered_whole(trainer):
     module, evaluation = Module(), PolicyEvaluation(patients=5)
-    tables = module.policy_tables()
-    tables[1, 2] = torch.tensor([0.25, 0.75])
-    module.policy_tables = lambda: tables
+    table = TREAT.probabilities.copy()
+    table[2] = [0.25, 0.75]
+    module.policies = lambda: [WAIT, Policy("sometimes", table)]
     evaluation.on_validation_epoch_end(trainer, module)
-    assert torch.equal(evaluation.policies[7], tables.float())
+    expected = torch.tensor(np.stack([WAIT.probabilities, table])).float()
+    assert torch.equal(evaluation.policies[7], expected)
 
 
 def test_a_score_outside_of_a_fit_is_not_part_of_its_story(trainer):

@@ -40,7 +40,7 @@ def rows(path):
 def test_a_row_is_a_state(trainer, module, tmp_path, chain_mdp, member):
     path = tmp_path / "policy.csv"
     export(trainer, module, member=member, output=str(path))
-    table = module.scores()[member].numpy()
+    table = module.q_network.table()[member].numpy()
     counts = trainer.datamodule.pair_counts
     assert len(rows(path)) == 5
     for state, row in enumerate(rows(path)):

@@ -3,14 +3,11 @@
 import json
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
 from sepsis_rl.algorithms import CQL
 from sepsis_rl.callbacks import OffPolicyEvaluation, PolicyEvaluation, Results
-from sepsis_rl.data import OfflineDataModule
 from sepsis_rl.evaluation import Stage, score_policies
 from sepsis_rl.ope import Episodes, evaluate_off_policy
 from sepsis_rl.policies import (
@@ -25,16 +22,6 @@ BASELINES = ["random", "clinician", "clinician's most likely", "tabular", "optim
 
 
 @pytest.fixture(scope="module")
-def data(records):
-    data = OfflineDataModule(
-        episodes=200, held_out_episodes=50, report_episodes=50, cache_dir=str(records)
-    )
-    data.prepare_data()
-    data.setup()
-    return data
-
-
-@pytest.fixture(scope="module")
 def module():
     module = CQL(alpha=[0.0, 1.0], seed=[1, 2], embedding_dim=4, hidden_dims=[4])
     module.build(716, 25)
@@ -45,6 +32,7 @@ def module():
 def trainer(data):
     return SimpleNamespace(
         callbacks=[PolicyEvaluation(patients=400, seed=3)],
+        strategy=SimpleNamespace(root_device="cpu"),
         datamodule=data,
         state=SimpleNamespace(fn=TrainerFn.FITTING),
         global_rank=0,
@@ -81,15 +69,14 @@ def test_the_policies_beside_the_baselines(trainer, module, tmp_path, data, mdp,
         tabular_policy(mdp, data.train.counts(716, 25)),
         optimal_policy(mdp),
     ]
-    probabilities = np.stack([policy.probabilities for policy in baselines])
     scores = score_policies(
         mdp,
-        torch.cat([module.policy_tables(), torch.tensor(probabilities)]),
+        [*module.policies(), *baselines],
         supported=data.pair_counts > 0,
         patients=400,
         seed=3,
         stage=Stage.VALIDATE,
-        reference=torch.tensor(clinician.probabilities),
+        reference=clinician,
     )
     for index, values in enumerate(fit["policies"].values()):
         for key, expected in scores.metrics().items():
@@ -164,8 +151,8 @@ def test_the_optimum_is_the_strategys(trainer, module, tmp_path, mdp, monkeypatc
 
 
 def test_who_would_raise_is_left_out(trainer, module, tmp_path, mdp, monkeypatch):
-    optimum = torch.tensor(optimal_policy(mdp, strategy="raise_exception").probabilities)
-    monkeypatch.setattr(module, "policy_tables", lambda: optimum.expand(4, -1, -1))
+    optimum = optimal_policy(mdp, strategy="raise_exception")
+    monkeypatch.setattr(module, "policies", lambda: [optimum] * 4)
     trainer.callbacks = [PolicyEvaluation(patients=50, strategy="raise_exception")]
     policies = conclude(trainer, module, tmp_path)["policies"]
     assert "optimal" in policies
@@ -178,7 +165,7 @@ def test_what_recorded_data_alone_say(trainer, module, tmp_path, data, mdp, caps
     trainer.callbacks.append(OffPolicyEvaluation(epsilon=0.05, clip=30.0, resamples=20, seed=2))
     found = conclude(trainer, module, tmp_path)["off_policy"]
     policies = [
-        *(module.policy(member) for member in range(4)),
+        *module.policies(),
         random_policy(mdp),
         clinician_mode_policy(mdp),
         tabular_policy(mdp, data.train.counts(716, 25)),

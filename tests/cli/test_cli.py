@@ -337,8 +337,8 @@ def test_predict_writes_the_policy(runs, lightning, mdp):
     assert (state == np.arange(716)).all()
     checkpoint = read_checkpoint(runs / "cql" / "version_0" / "checkpoints" / "last.ckpt")
     module = load(CQL(embedding_dim=8, hidden_dims=[16]), checkpoint)
-    assert (action == module.policy().actions).all()
-    np.testing.assert_allclose(rows[:, 6:], module.scores()[0], rtol=1e-6)
+    assert (action == module.policies()[0].actions).all()
+    np.testing.assert_allclose(rows[:, 6:], module.q_network.table()[0], rtol=1e-6)
     assert (action == 5 * iv_fluid + vasopressor).all()
     assert set(iv_fluid) | set(vasopressor) <= set(range(5))
     np.testing.assert_allclose(sofa, mdp.sofa_scores, rtol=1e-5)
@@ -366,8 +366,8 @@ def test_the_policy_of_a_member_is_picked(runs, lightning):
         options = [f"--member={member}", f"--output={path}", "--ckpt_path=last"]
         assert lightning("predict", "sweep", *members, *options).code == 0
         _, rows = read_policy(path)
-        np.testing.assert_allclose(rows[:, 6:], module.scores()[member], rtol=1e-6)
-        assert (rows[:, 1] == module.policy(member).actions).all()
+        np.testing.assert_allclose(rows[:, 6:], module.q_network.table()[member], rtol=1e-6)
+        assert (rows[:, 1] == module.policies()[member].actions).all()
         assert MEMBERS[member] in Path(path).read_text().splitlines()[0]
     ran = lightning("predict", "sweep", *members, "--member=4", "--ckpt_path=last")
     assert_refused(ran, "member", "3")
@@ -378,7 +378,7 @@ def test_the_policy_of_behavior_cloning_has_its_logits(runs, lightning):
     _, rows = read_policy(runs / "bc" / "version_0" / "policy.csv")
     checkpoint = read_checkpoint(runs / "bc" / "version_0" / "checkpoints" / "last.ckpt")
     module = load(BC(embedding_dim=8, hidden_dims=[16]), checkpoint)
-    np.testing.assert_allclose(rows[:, 6:], module.scores()[0], rtol=1e-6)
+    np.testing.assert_allclose(rows[:, 6:], module.q_network.table()[0], rtol=1e-6)
 
 
 def test_a_masked_policy_is_exported_masked(runs, lightning):

@@ -1,6 +1,5 @@
 """The YAML files of `configs/` against the real signatures."""
 
-import inspect
 from pathlib import Path
 
 import pytest
@@ -62,7 +61,7 @@ def test_the_model_is_spelled_out(name):
     """No setting of an algorithm hides in a default."""
     algorithm, model = ALGORITHMS[name], read(name)["model"]
     assert model["class_path"] == f"sepsis_rl.algorithms.{algorithm.__name__}"
-    assert set(model["init_args"]) == set(inspect.signature(algorithm).parameters)
+    assert set(model["init_args"]) == set(algorithm().hparams)
 
 
 @pytest.mark.parametrize("name", ["dqn", "bc", "sweep"])

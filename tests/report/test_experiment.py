@@ -64,8 +64,9 @@ def test_a_member_is_what_its_checkpoints_hold(runs):
         for step, table in zip((4, 8, 10), member.tables(), strict=True):
             module = load_algorithm(folder / f"step={step}.ckpt")
             assert module.members.names[member.index] == member.name
-            assert torch.equal(module.policy_tables()[member.index], torch.tensor(table))
-        assert np.array_equal(member.scores(), module.scores()[member.index].double().numpy())
+            assert np.array_equal(module.policies()[member.index].probabilities, table)
+        scores = module.q_network.table()[member.index].double().numpy()
+        assert np.array_equal(member.scores(), scores)
         for row, entry in enumerate(metrics["fit"]["evaluations"]):
             for name, value in entry["members"][member.index].items():
                 assert member.metrics[name][row] == value

@@ -92,7 +92,7 @@ def test_the_target_is_saved_and_has_no_optimizer_state(finished_runs):
     checkpoint = read_checkpoint(last(finished_runs, "cql"))
     names = set(checkpoint["state_dict"])
     online = {name for name in names if name.startswith("q_network.")}
-    assert names == online | {f"target_{name}" for name in online}
+    assert names == online | {f"target_{name}" for name in online} | {"allowed_actions"}
     (optimizer,) = checkpoint["optimizer_states"]
     assert len(optimizer["state"]) == len(online)
 
@@ -331,9 +331,14 @@ def test_a_member_is_what_it_was_in_the_sweep(finished_runs, tmp_path, member):
     whole = CQL(alpha=ALPHAS, seed=SEEDS, **SMALL)
     whole.build(716, 25)
     whole.load_state_dict(sweep["state_dict"])
-    torch.testing.assert_close(module.scores()[0], whole.scores()[member], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        module.q_network.table()[0], whole.q_network.table()[member], rtol=1e-5, atol=1e-6
+    )
     for name, value in one["state_dict"].items():
-        assert torch.equal(value[0], sweep["state_dict"][name][member])
+        held = sweep["state_dict"][name]
+        assert torch.equal(
+            *((value, held) if name == "allowed_actions" else (value[0], held[member]))
+        )
     for index, state in one["optimizer_states"][0]["state"].items():
         theirs = sweep["optimizer_states"][0]["state"][index]
         assert state["step"] == theirs["step"] == 10
@@ -349,8 +354,8 @@ def test_a_member_is_what_it_was_in_the_sweep(finished_runs, tmp_path, member):
     for step, actions in policies.items():
         theirs = sweep["callbacks"]["PolicyEvaluation"]["policies"][step]
         assert torch.equal(actions, theirs[[member]])
-    table = torch.nn.functional.one_hot(policies[10].long(), 25).double()
-    assert torch.equal(module.policy_tables(), table)
+    (policy,) = module.policies()
+    assert np.array_equal(policy.probabilities, np.eye(25)[policies[10][0].long()])
 
 
 def test_a_member_is_what_a_single_run_writes(finished_runs, tmp_path):

@@ -65,7 +65,7 @@ def test_every_member_of_every_step(runs):
         assert candidate.checkpoint.parent.parent == candidate.run
         module = load_algorithm(candidate.checkpoint)
         np.testing.assert_array_equal(
-            candidate.policy.probabilities, module.policy(candidate.member).probabilities
+            candidate.policy.probabilities, module.policies()[candidate.member].probabilities
         )
     assert len({candidate.policy.probabilities.tobytes() for candidate in found}) > 10
 
