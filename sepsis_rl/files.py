@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 @contextmanager
@@ -53,3 +53,22 @@ def free_path(path: Path) -> Path:
         number += 1
         candidate = path.with_stem(f"{path.stem}-{number}")
     return candidate
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]], comment: str) -> bytes:
+    """Content of a CSV file, which `pandas.read_csv(path, skiprows=1)` reads.
+
+    Args:
+        rows: Cells by column; all rows have the same columns. Floats are written with 9 significant
+            digits; None and NaN leave a cell empty.
+        comment: The first line, after `# `.
+
+    Returns:
+        The file, in UTF-8.
+    """
+    import pandas as pd  # takes longer to import than all else that writes files
+
+    # Whole numbers stay whole beside empty cells.
+    frame = pd.DataFrame(list(rows)).convert_dtypes()
+    text = frame.to_csv(index=False, float_format="%.9g", lineterminator="\n")
+    return f"# {comment}\n{text}".encode()
