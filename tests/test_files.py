@@ -1,12 +1,13 @@
 """Files are whole or not there."""
 
 import errno
+import math
 import os
 import stat
 
 import pytest
 
-from sepsis_rl.files import atomic_write
+from sepsis_rl.files import as_csv, atomic_write
 
 
 class Stop(BaseException):
@@ -115,3 +116,17 @@ def test_writers_at_once_do_not_mix(tmp_path):
         second.write(b"second" * 1000)
     assert path.read_bytes() == b"first" * 1000
     assert names(tmp_path) == ["file"]
+
+
+def test_csv_of_rows():
+    rows = [
+        {"text": 'a, "b"', "whole": 4_294_967_295, "part": 1 / 3, "some": None, "flag": True},
+        {"text": None, "whole": None, "part": math.nan, "some": 2e12, "flag": False},
+    ]
+    assert as_csv(rows, "Of a test.").decode().splitlines() == [
+        "# Of a test.",
+        "text,whole,part,some,flag",
+        '"a, ""b""",4294967295,0.333333333,,True',
+        ",,,2000000000000,False",
+    ]
+    assert as_csv([], "None.") == b"# None.\n\n"

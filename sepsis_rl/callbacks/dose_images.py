@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import lightning.pytorch as pl
-import numpy as np
 from lightning_utilities.core.rank_zero import rank_zero_only
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from sepsis_rl.algorithms import OfflineAlgorithm
 from sepsis_rl.callbacks.policy_evaluation import PolicyEvaluation, find_callback
+from sepsis_rl.figures import heat_map, new_figure
 from sepsis_rl.loggers import RunLogger
-from sepsis_rl.mdp import DoseGrid
+from sepsis_rl.mdp import DoseGrid, FloatArray
 
 
-def draw_dose_grid(visits: NDArray[np.float64], grid: DoseGrid, title: str) -> Figure:
+def draw_dose_grid(visits: FloatArray, grid: DoseGrid, title: str) -> Figure:
     """Draws how often a policy gives each dose.
 
     Args:
@@ -25,18 +24,12 @@ def draw_dose_grid(visits: NDArray[np.float64], grid: DoseGrid, title: str) -> F
     Returns:
         A heat map: IV-fluid level upward, vasopressor level to the right, shares of all decisions.
     """
-    share = 100 * visits.sum(0) / visits.sum()
-    iv_fluid, vasopressor = grid.levels(np.arange(grid.n_actions))
-    table = np.zeros((grid.n_iv_fluid_levels, grid.n_vasopressor_levels))
-    table[iv_fluid, vasopressor] = share
-    figure = Figure(figsize=(3.7, 3.3), dpi=100, layout="constrained")
+    shares = 100 * visits.sum(0) / visits.sum()
+    figure = new_figure(3.7, 3.3, dpi=100)
     axes = figure.subplots()
-    image = axes.imshow(table, origin="lower", cmap="cividis", vmin=0)
-    for (row, column), value in np.ndenumerate(table):
-        color = "white" if value < table.max() / 2 else "black"
-        axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=color, fontsize=8)
-    axes.set_xticks(range(table.shape[1]))
-    axes.set_yticks(range(table.shape[0]))
+    image = heat_map(
+        axes, shares.reshape(grid.n_iv_fluid_levels, grid.n_vasopressor_levels), origin="lower"
+    )
     axes.set_xlabel("vasopressor level")
     axes.set_ylabel("IV-fluid level")
     axes.set_title(title, fontsize=10)

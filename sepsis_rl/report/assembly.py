@@ -2,43 +2,55 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 from rich.console import Console
 
 from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, progress_bar
 from sepsis_rl.errors import InputError
-from sepsis_rl.files import atomic_write
-from sepsis_rl.mdp import TabularMDP
-from sepsis_rl.planning import evaluate
-from sepsis_rl.policies import clinician_policy, optimal_policy, random_policy
-from sepsis_rl.report.actions import action_distribution, dose_grids
-from sepsis_rl.report.claims import claims
-from sepsis_rl.report.clinic import by_sofa, disagreements
-from sepsis_rl.report.comparison import (
-    algorithm_comparison,
-    alpha_sensitivity,
-    checkpoint_choice,
-    heat_map,
+from sepsis_rl.pages import (
+    CONTENTS,
+    Exhibit,
+    files_of,
+    html_page,
+    list_contents,
+    markdown_page,
+    save,
 )
-from sepsis_rl.report.curves import lower_bound, survival_in_training, training_loss
+from sepsis_rl.report.claims import claims, claims_shown
+from sepsis_rl.report.evidence import Evidence, gather
 from sepsis_rl.report.experiment import Experiment, read_experiment
-from sepsis_rl.report.page import render
-from sepsis_rl.report.protocol import Protocol, carry_out, patients_to_treat
-from sepsis_rl.report.style import Exhibit, picture
-from sepsis_rl.report.values import q_values
-from sepsis_rl.report.variations import variations
+from sepsis_rl.report.figures.algorithms import (
+    algorithm_comparison,
+    checkpoint_choice,
+    checkpoints_shown,
+)
+from sepsis_rl.report.figures.alpha import alpha_sensitivity, seed_differences
+from sepsis_rl.report.figures.disagreements import disagreements, disagreements_shown
+from sepsis_rl.report.figures.doses import action_distribution, dose_grids
+from sepsis_rl.report.figures.lower_bound import lower_bound
+from sepsis_rl.report.figures.q_values import q_values
+from sepsis_rl.report.figures.severity import by_sofa, by_sofa_shown
+from sepsis_rl.report.figures.training import survival_in_training, training_loss
+from sepsis_rl.report.figures.variations import variations
+from sepsis_rl.report.protocol import carry_out, patients_to_treat
 
 PAGE: Final = "report.html"
+MARKDOWN: Final = "report.md"
+SHOWN: Final = {
+    "0-claims": claims_shown,
+    "4b-checkpoints": checkpoints_shown,
+    "12-by-sofa": by_sofa_shown,
+    "13-disagreements": disagreements_shown,
+}
+"""By the name of an exhibit that stands on the page as a table, what makes it of its rows."""
+TITLE: Final = "Offline reinforcement learning for sepsis: the essay's experiment and the truth"
 
 
 def write_report(folders: Sequence[str | Path], output: Path, *, tries: int) -> None:
-    """Writes page, pictures and tables, and prints the essay's claims.
+    """Writes pages, pictures and tables, and prints the essay's claims.
 
     Args:
         folders: Folders of runs, `runs/<name>/version_N`.
@@ -62,88 +74,42 @@ def write_report(folders: Sequence[str | Path], output: Path, *, tries: int) -> 
             experiment, tries=tries, advance=lambda count: progress.advance(task, count)
         )
         task = progress.add_task("Drawing", total=None)
-        exhibits = _exhibits(experiment, protocol)
+        exhibits = draw(gather(experiment, protocol))
         progress.update(task, total=1, completed=1)
         task = progress.add_task("Writing", total=len(exhibits))
-        images: dict[str, bytes] = {}
-        files: dict[str, list[str]] = {}
+        files = {}
         for exhibit in exhibits:
-            written = _contents(exhibit)
-            files[exhibit.name] = list(written)
-            if exhibit.figure is not None:
-                images[exhibit.name] = written[f"{exhibit.name}.png"]
-            for name, content in written.items():
-                with atomic_write(output / name) as file:
-                    file.write(content)
+            files[exhibit.name] = files_of(exhibit)
+            save(output, files[exhibit.name])
             progress.advance(task)
-    page = render(
-        exhibits,
-        images,
-        files,
-        title="Offline reinforcement learning for sepsis: the essay's experiment and the truth",
-        about=_about(experiment, tries),
-        warning=NOT_FOR_CLINICAL_USE,
-        problems=experiment.problems,
-        footer=NOT_FOR_CLINICAL_USE,
+    about, problems = _about(experiment, tries), experiment.problems
+    save(output, {CONTENTS: list_contents(TITLE, "\n\n".join([about, *problems]), exhibits)})
+    page = html_page(
+        exhibits, files, title=TITLE, about=about, problems=problems, warning=NOT_FOR_CLINICAL_USE
     )
-    with atomic_write(output / PAGE) as file:
-        file.write(page)
-    _print(exhibits[0], experiment, output)
+    save(output, {MARKDOWN: markdown_page(output, SHOWN).encode(), PAGE: page})
+    _print(exhibits[0], experiment.problems, output)
 
 
-def _exhibits(experiment: Experiment, protocol: Protocol) -> list[Exhibit]:
-    survival = _baselines(experiment.mdp)
-    bound = lower_bound(experiment)
+def draw(evidence: Evidence) -> list[Exhibit]:
+    """Makes the exhibits that the runs suffice for, in the order of the page."""
     made = [
-        claims(experiment, protocol, bound),
-        training_loss(experiment),
-        survival_in_training(experiment, survival),
-        alpha_sensitivity(experiment, protocol, survival),
-        algorithm_comparison(experiment, protocol, survival),
-        checkpoint_choice(experiment, protocol),
-        heat_map(experiment, protocol),
-        action_distribution(experiment),
-        dose_grids(experiment),
-        q_values(experiment),
-        bound,
-        *variations(experiment, survival),
-        by_sofa(experiment),
-        disagreements(experiment),
+        claims(evidence),
+        training_loss(evidence),
+        survival_in_training(evidence),
+        alpha_sensitivity(evidence),
+        algorithm_comparison(evidence),
+        checkpoint_choice(evidence),
+        seed_differences(evidence),
+        action_distribution(evidence),
+        dose_grids(evidence),
+        q_values(evidence),
+        lower_bound(evidence),
+        *variations(evidence),
+        by_sofa(evidence),
+        disagreements(evidence),
     ]
     return [exhibit for exhibit in made if exhibit is not None]
-
-
-def _baselines(mdp: TabularMDP) -> dict[str, float]:
-    policies = {
-        "random": random_policy(mdp),
-        "clinician": clinician_policy(mdp),
-        "optimum": optimal_policy(mdp),
-    }
-    return {name: evaluate(mdp, policy.probabilities).survival for name, policy in policies.items()}
-
-
-def _contents(exhibit: Exhibit) -> dict[str, bytes]:
-    """The files of an exhibit, by name."""
-    contents = {f"{exhibit.name}.csv": _csv(exhibit.rows)}
-    if exhibit.figure is not None:
-        draw = picture(exhibit.figure, exhibit.name)
-        contents |= {f"{exhibit.name}.{form}": draw(form) for form in ("png", "svg")}
-    return contents
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    text = io.StringIO()
-    text.write(f"# {NOT_FOR_CLINICAL_USE}\n")
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        {
-            name: f"{value:.9g}" if isinstance(value, float | np.floating) else value
-            for name, value in row.items()
-        }
-        for row in rows
-    )
-    return text.getvalue().encode()
 
 
 def _about(experiment: Experiment, tries: int) -> str:
@@ -161,7 +127,7 @@ def _about(experiment: Experiment, tries: int) -> str:
     )
 
 
-def _print(found: Exhibit, experiment: Experiment, output: Path) -> None:
+def _print(found: Exhibit, problems: Sequence[str], output: Path) -> None:
     console = Console()
     table = framed_table("The essay's claims", NOT_FOR_CLINICAL_USE)
     for column in ("the essay", "is it true?"):
@@ -169,6 +135,6 @@ def _print(found: Exhibit, experiment: Experiment, output: Path) -> None:
     for row in found.shown:
         table.add_row(row["the essay"], row["is it true?"], end_section=True)
     console.print(table)
-    for problem in experiment.problems:
+    for problem in problems:
         console.print(problem, style="bold", soft_wrap=True, highlight=False)
     console.print(f"{output / PAGE}", soft_wrap=True, highlight=False)

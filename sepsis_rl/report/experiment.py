@@ -2,101 +2,40 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
 from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.errors import InputError
-from sepsis_rl.mdp import FloatArray, IntArray, TabularMDP
-from sepsis_rl.runs.checkpoints import FOLDER, LAST, load_algorithm, read_checkpoint
+from sepsis_rl.mdp import FloatArray, TabularMDP
+from sepsis_rl.planning import PolicyValue, evaluate
+from sepsis_rl.policies import Policy, clinician_policy, optimal_policy, random_policy
+from sepsis_rl.runs.checkpoints import FOLDER, LAST, load_algorithm
 from sepsis_rl.runs.finished import Run, read_run
+from sepsis_rl.runs.history import Member, read_members, short_name
 
-# By these a member differs from another apart from alpha and seed, which span the main grid.
-_COMPARED: Final = (
-    "gamma",
-    "learning_rate",
-    "tau",
-    "double_q",
-    "embedding_dim",
-    "hidden_dims",
-    "min_action_count",
-)
+ESSAY_ORDER: Final = ("CQL", "BC", "DQN")
+SHARED_SETTINGS: Final = ("gamma", "learning_rate", "tau", "double_q", "min_action_count")
+"""Settings that all members of the grid share, beside the network's shape."""
+NETWORK_SHAPE: Final = ("embedding_dim", "hidden_dims")
 
 
-@dataclass(frozen=True, eq=False)
-class Member:
-    """A member of a finished run.
+def exact_value(mdp: TabularMDP, policy: Policy, *, gamma: float = 1.0) -> PolicyValue:
+    """Solves for what a policy is worth; inadmissible actions have the mean of admissible ones."""
+    return evaluate(mdp, policy.probabilities, gamma=gamma)
 
-    Attributes:
-        algorithm: BC, DQN or CQL. CQL with alpha 0 is DQN and goes by that name.
-        settings: alpha (NaN for BC), gamma, learning_rate, tau, seed and the network's shape.
-        data: The data that it was trained on.
-        run: Folder of the run.
-        index: Which member of the run, counted from 0.
-        name: Its name there; empty for a single run.
-        steps: int64 (evaluations,), optimizer steps at each.
-        metrics: By metric name, float64 (evaluations,).
-        actions: int64 (evaluations, n_states), the policy at each.
-    """
 
-    algorithm: str
-    settings: Mapping[str, Any]
-    data: OfflineDataModule
-    run: Path
-    index: int
-    name: str
-    steps: IntArray
-    metrics: Mapping[str, FloatArray]
-    actions: IntArray
-
-    @property
-    def alpha(self) -> float:
-        """Weight of the conservative term; NaN for behavior cloning."""
-        return float(self.settings["alpha"])
-
-    @property
-    def seed(self) -> int:
-        """Seed of initial weights and batches."""
-        return int(self.settings["seed"])
-
-    @property
-    def setting(self) -> str:
-        """The algorithm, with alpha where there is one."""
-        return f"CQL α={self.alpha:g}" if self.algorithm == "CQL" else self.algorithm
-
-    @property
-    def survival(self) -> float:
-        """Exact survival of the last evaluation's policy."""
-        return float(self.metrics["survival_exact"][-1])
-
-    def survival_at(self, step: int) -> float:
-        """Exact survival of the policy that was evaluated after a step."""
-        return float(self.metrics["survival_exact"][self.steps == step][0])
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What tells a member from the others, for the rows of a table."""
-        return {"algorithm": self.algorithm, "alpha": self.alpha, "seed": self.seed}
-
-    def tables(self) -> FloatArray:
-        """The policies of all evaluations, (evaluations, n_states, n_actions)."""
-        one_hot: FloatArray = np.eye(self.data.n_actions)[self.actions]
-        return one_hot
-
-    def scores(self) -> FloatArray:
-        """Q (logits for BC) of the last checkpoint, (n_states, n_actions)."""
-        scores = load_algorithm(self.run / FOLDER / LAST).q_network.table()[self.index]
-        result: FloatArray = scores.double().numpy()
-        return result
+@functools.lru_cache(maxsize=8)
+def _references(mdp: TabularMDP) -> dict[str, Policy]:
+    return {
+        "random": random_policy(mdp),
+        "clinician": clinician_policy(mdp),
+        "optimum": optimal_policy(mdp),
+    }
 
 
 @dataclass
@@ -111,7 +50,6 @@ class Experiment:
             fewer steps.
         variations: One thing varied: number of episodes, learning rate or network.
         problems: What was left out and why, a sentence each.
-        folders: Of the runs that are used.
     """
 
     mdp: TabularMDP
@@ -120,7 +58,8 @@ class Experiment:
     elsewhere: list[Member] = field(default_factory=list)
     variations: dict[str, list[Member]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-    folders: list[Path] = field(default_factory=list)
+    _values: dict[Policy, PolicyValue] = field(default_factory=dict, init=False, repr=False)
+    _scores: dict[Path, FloatArray] = field(default_factory=dict, init=False, repr=False)
 
     def of(self, algorithm: str, alpha: float | None = None) -> list[Member]:
         """The grid's members of an algorithm, or of one alpha."""
@@ -140,27 +79,50 @@ class Experiment:
         """The step up to which all data sets were trained on."""
         return min(int(member.steps[-1]) for member in self.everywhere)
 
-    def nearest(self, alpha: float) -> list[Member]:
-        """CQL's members with the alpha closest to this one."""
-        own = self.of("CQL")
-        if not own:
-            return []
-        closest = min((member.alpha for member in own), key=lambda other: abs(other - alpha))
-        return self.of("CQL", closest)
+    @property
+    def by_alpha(self) -> dict[float, list[Member]]:
+        """The grid's members that have Q values; DQN is alpha 0."""
+        grid: dict[float, list[Member]] = {}
+        for member in self.of("DQN") + self.of("CQL"):
+            grid.setdefault(member.alpha, []).append(member)
+        return grid
 
     @property
     def compared(self) -> dict[str, list[Member]]:
-        """The essay's three algorithms by setting: BC, DQN, and CQL with the alpha closest to 0.5.
-
-        Without those that no run has.
-        """
-        groups = (self.of("BC"), self.of("DQN"), self.nearest(0.5))
-        return {members[0].setting: members for members in groups if members}
+        """BC, DQN and CQL with the alpha closest to 0.5, in this order, without those missing."""
+        own = self.of("CQL")
+        closest = min((member.alpha for member in own), key=lambda a: abs(a - 0.5), default=None)
+        groups = {"BC": self.of("BC"), "DQN": self.of("DQN"), "CQL": self.of("CQL", closest)}
+        return {algorithm: members for algorithm, members in groups.items() if members}
 
     @property
     def settings(self) -> list[str]:
         """The settings of the grid: BC, DQN, then CQL by alpha."""
         return list(dict.fromkeys(member.setting for member in self.members))
+
+    @property
+    def references(self) -> Mapping[str, Policy]:
+        """The policies that others are compared with: random, clinician and optimum."""
+        return _references(self.mdp)
+
+    @property
+    def reference_survival(self) -> dict[str, float]:
+        """Exact survival of the references."""
+        return {name: self.exact(policy).survival for name, policy in self.references.items()}
+
+    def exact(self, policy: Policy) -> PolicyValue:
+        """What a policy is worth exactly, solved once."""
+        if policy not in self._values:
+            self._values[policy] = exact_value(self.mdp, policy)
+        return self._values[policy]
+
+    def scores(self, member: Member) -> FloatArray:
+        """Q (logits for BC) of a member's last checkpoint, (n_states, n_actions); read once."""
+        if member.run not in self._scores:
+            module = load_algorithm(member.run / FOLDER / LAST)
+            self._scores[member.run] = module.q_network.table().double().numpy()
+        scores: FloatArray = self._scores[member.run][member.index]
+        return scores
 
 
 def read_experiment(folders: Sequence[str | Path]) -> Experiment:
@@ -181,124 +143,43 @@ def read_experiment(folders: Sequence[str | Path]) -> Experiment:
     """
     problems: list[str] = []
     found: list[Member] = []
-    used: list[Path] = []
     data: dict[str, OfflineDataModule] = {}
     for folder in dict.fromkeys(Path(folder).resolve() for folder in folders):
         try:
             run = read_run(folder)
             run.data.require_mdp("the report")
             run = Run(folder, data.setdefault(run.data.content_hash, run.data))
-            try:
-                members = _members(run)
-            except InputError:
-                raise
-            except Exception as error:  # in a checkpoint there can be anything
-                raise InputError(
-                    f"its checkpoint's entries do not belong together ({type(error).__name__}: "
-                    f"{error})"
-                ) from error
-            for member in members:
-                if np.isnan(member.metrics["survival_exact"]).any():
-                    problems.append(f"{_label(member)} is left out: its network has diverged")
-                else:
-                    found.append(member)
-            used.append(folder)
+            members, diverged = read_members(run)
+            for strategy in {member.settings["inadmissible_actions"] for member in members}:
+                if strategy != "mean":
+                    raise InputError(
+                        f"inadmissible actions {strategy} there; the report's have their mean"
+                    )
+            found += members
+            problems += [f"{label} is left out: its network has diverged" for label in diverged]
         except InputError as error:
-            problems.append(f"{_short(folder)} is left out: {error}".replace(f"{folder} ", "it "))
+            told = str(error).replace(f"{folder} ", "it ")
+            problems.append(f"{short_name(folder)} is left out: {told}")
     if not found:
         raise InputError("no run can be used:\n" + "\n".join(f"  {text}" for text in problems))
     mdp = found[0].data.require_mdp("the report")
-    experiment = Experiment(mdp, found[0].data, problems=problems, folders=used)
+    experiment = Experiment(mdp, found[0].data, problems=problems)
     _sort(found, experiment)
     return experiment
 
 
-def _members(run: Run) -> list[Member]:
-    path = run.folder / FOLDER / LAST
-    checkpoint = read_checkpoint(path)
-    about, settings = checkpoint["sepsis_rl"], checkpoint["hyper_parameters"]
-    trained_on = checkpoint.get("OfflineDataModule", {}).get("content_hash")
-    if trained_on != run.data.content_hash:
-        raise InputError("its checkpoint was trained on other data than its config.yaml names")
-    step = int(checkpoint["global_step"])
-    result = _result(run.folder)
-    if result.get("step") != step:
-        raise InputError(
-            f"it is unfinished, at step {step:,}; `lightning fit --config "
-            f"{_short(run.folder)}/config.yaml --ckpt_path last` ends it"
-        )
-    if (strategy := result["inadmissible_actions"]) != "mean":
-        raise InputError(f"inadmissible actions {strategy} there; the report's have their mean")
-    if settings.get("sampled"):
-        raise InputError("its policy samples its actions, and the report's figures do not")
-    if "callbacks" not in checkpoint:
-        raise InputError("its checkpoint holds weights alone, without the policies it evaluated")
-    story = checkpoint["callbacks"]["PolicyEvaluation"]
-    policies = story.get("policies", {})
-    steps = [entry["step"] for entry in story["history"]]
-    if list(policies) != steps:
-        raise InputError("it was made by an older version, without the policies it evaluated")
-    members = []
-    for index, (name, own) in enumerate(zip(about["names"], about["members"], strict=True)):
-        described = {**{key: settings.get(key) for key in _COMPARED}, "alpha": math.nan, **own}
-        described["hidden_dims"] = tuple(described["hidden_dims"])
-        algorithm = about["algorithm"]
-        if algorithm == "DQN":
-            described["alpha"] = 0.0
-        if algorithm == "CQL" and described["alpha"] == 0:
-            algorithm = "DQN"
-        rows = [entry["members"][index] for entry in story["history"]]
-        members.append(
-            Member(
-                algorithm=algorithm,
-                settings=described,
-                data=run.data,
-                run=run.folder,
-                index=index,
-                name=name,
-                steps=np.array(steps, dtype=np.int64),
-                metrics={key: np.array([row[key] for row in rows]) for key in rows[0]},
-                actions=_actions(torch.stack([policies[at][index] for at in steps]), run.data),
-            )
-        )
-    return members
-
-
-def _actions(actions: Tensor, data: OfflineDataModule) -> NDArray[np.int64]:
-    if actions.is_floating_point() or actions.min() < 0 or actions.max() >= data.n_actions:
-        raise InputError("its checkpoint holds actions that there are not")
-    return actions.numpy().astype(np.int64)
-
-
-def _result(folder: Path) -> dict[str, Any]:
-    """What a fit ended with; empty if it has not."""
-    try:
-        result: dict[str, Any] = json.loads((folder / "metrics.json").read_text())["fit"]
-    except (OSError, ValueError, KeyError):
-        return {}
-    return result
-
-
 def _sort(found: Sequence[Member], experiment: Experiment) -> None:
-    first = found[0]
+    """Gives each member its place in the experiment, or names it among the problems."""
     at: dict[tuple[Any, ...], Member] = {}
     for member in found:
-        key = (
-            member.algorithm,
-            str(member.alpha),
-            member.seed,
-            member.data.content_hash,
-            int(member.steps[-1]),
-            *(member.settings[name] for name in _COMPARED),
-        )
-        if key in at:
+        same = at.setdefault(_key(member), member)
+        if same is not member:
             experiment.problems.append(
-                f"{_label(member)} is left out: {_short(at[key].run)} holds the same member"
+                f"{member.label} is left out: {short_name(same.run)} holds the same member"
             )
             continue
-        at[key] = member
         base = next(other for other in found if _family(other) == _family(member))
-        differs = _differences(member, base, first)
+        differs = _differences(member, base, found[0])
         same_steps = member.steps[-1] == base.steps[-1]
         if not differs and same_steps:
             experiment.members.append(member)
@@ -307,14 +188,19 @@ def _sort(found: Sequence[Member], experiment: Experiment) -> None:
         elif len(differs) == 1 and differs[0] in ("data.episodes", "learning_rate", "network"):
             experiment.variations.setdefault(differs[0], []).append(member)
         else:
-            what = ", ".join(
-                [*differs, *([] if same_steps else [f"its {member.steps[-1]:,} steps"])]
-            )
+            differs += [] if same_steps else [f"its {member.steps[-1]:,} steps"]
             experiment.problems.append(
-                f"{_label(member)} is left out: it differs from {_short(base.run)} in {what}"
+                f"{member.label} is left out: it differs from {short_name(base.run)} in "
+                f"{', '.join(differs)}"
             )
     experiment.members.sort(key=_order)
     experiment.elsewhere.sort(key=lambda m: (m.data.train.provenance.seed or 0, _order(m)))
+
+
+def _key(member: Member) -> tuple[Any, ...]:
+    """What two members have in common only if they are the same."""
+    settings = (member.settings.get(name) for name in SHARED_SETTINGS + NETWORK_SHAPE)
+    return (*_order(member), member.data.content_hash, int(member.steps[-1]), *settings)
 
 
 def _family(member: Member) -> str:
@@ -322,20 +208,19 @@ def _family(member: Member) -> str:
     return "BC" if member.algorithm == "BC" else "CQL"
 
 
-def _order(member: Member) -> tuple[Any, ...]:
+def _order(member: Member) -> tuple[int, float, int]:
     rank = ("BC", "DQN", "CQL").index(member.algorithm)
     return (rank, -1.0 if math.isnan(member.alpha) else member.alpha, member.seed)
 
 
 def _differences(member: Member, base: Member, first: Member) -> list[str]:
     """In what a member was made in another way."""
-    network = ("embedding_dim", "hidden_dims")
-    differs = [
-        name
-        for name in _COMPARED
-        if name not in network and member.settings[name] != base.settings[name]
-    ]
-    if any(member.settings[name] != base.settings[name] for name in network):
+
+    def same(name: str) -> bool:
+        return bool(member.settings.get(name) == base.settings.get(name))
+
+    differs = [name for name in SHARED_SETTINGS if not same(name)]
+    if not all(same(name) for name in NETWORK_SHAPE):
         differs.append("network")
     ours, theirs = member.data.train.provenance, first.data.train.provenance
     if member.data.content_hash != first.data.content_hash:
@@ -347,12 +232,3 @@ def _differences(member: Member, base: Member, first: Member) -> list[str]:
         simulated = None not in (ours.seed, theirs.seed) and ours.policy == theirs.policy
         differs += other if simulated and other else ["its data"]
     return differs
-
-
-def _label(member: Member) -> str:
-    return f"{_short(member.run)} {member.name}".strip()
-
-
-def _short(folder: Path) -> str:
-    """A run's folder from the folder of all runs on."""
-    return str(Path(*folder.parts[-3:]))

@@ -22,8 +22,10 @@ import torch
 
 from sepsis_rl.evaluation import Stage
 from sepsis_rl.mdp import FloatArray, TabularMDP
-from sepsis_rl.report.experiment import Experiment, Member
+from sepsis_rl.policies import Policy
+from sepsis_rl.report.experiment import Experiment
 from sepsis_rl.rollouts import roll_out
+from sepsis_rl.runs.history import Member
 
 PATIENTS: Final = 100
 EVALUATIONS: Final = 20
@@ -36,7 +38,7 @@ _AT_ONCE: Final = 400_000  # patients times policies: bounds the memory of a rol
 
 def evaluation_rates(
     mdp: TabularMDP,
-    tables: FloatArray,
+    policies: Sequence[Policy],
     *,
     seed: int,
     tries: int,
@@ -46,8 +48,8 @@ def evaluation_rates(
 
     Args:
         mdp: The decision process.
-        tables: Policies, (policies, n_states, n_actions), which all meet the same patients. One
-            that samples its actions and is given twice draws them anew.
+        policies: They all meet the same patients. One that samples its actions and is given twice
+            draws them anew.
         seed: Of the patients.
         tries: How often. The first is the one on record.
         advance: Told how many patients were treated since it was last told.
@@ -55,59 +57,58 @@ def evaluation_rates(
     Returns:
         Share of the patients who survive, (policies, tries).
     """
-    policies = torch.tensor(tables)
+    tables = np.stack([policy.probabilities for policy in policies])
     rates = []
-    at_once = max(1, _AT_ONCE // (PATIENTS * len(tables)))
+    at_once = max(1, _AT_ONCE // (PATIENTS * len(policies)))
     for first in range(0, tries, at_once):
         count = min(at_once, tries - first)
         patients = torch.arange(first * PATIENTS, (first + count) * PATIENTS)
         rollout = roll_out(
-            mdp, policies, patients=patients, seed=seed, stage=Stage.REPORT, separate_actions=True
+            mdp, tables, patients=patients, seed=seed, stage=Stage.REPORT, separate_actions=True
         )
-        rates.append(rollout.survived.view(len(tables), count, PATIENTS).double().mean(-1).numpy())
-        advance(count * PATIENTS * len(tables))
+        rates.append(
+            rollout.survived.view(len(policies), count, PATIENTS).double().mean(-1).numpy()
+        )
+        advance(count * PATIENTS * len(policies))
     return np.concatenate(rates, axis=1)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Three ways to choose a member's checkpoint, as evaluations counted from 0.
+    """Three ways to choose a member's checkpoint.
+
+    The ways are `last`, `protocol`, the best by the essay's protocol on 100 patients of the
+    member's seed, and `exact`, the best by exact survival: the ceiling of any choice.
 
     Attributes:
-        last: The last.
-        protocol: The best by the essay's protocol, on 100 patients of the member's seed.
-        exact: The best by exact survival, the ceiling of any choice.
+        evaluations: By way the evaluation that it chooses, counted from 0; the first of equals, as
+            the essay's code does.
+        survival: By way the exact survival of its choice.
         reported: What the protocol reports for its choice, a share of 100 patients.
-        survival: Exact survival of the three, by their names.
     """
 
-    last: int
-    protocol: int
-    exact: int
+    evaluations: Mapping[str, int]
+    survival: Mapping[str, float]
     reported: float
-    survival: dict[str, float]
 
 
 def choose(member: Member, rates: FloatArray) -> Choice:
     """Chooses a member's checkpoint in three ways.
 
     Args:
-        member: Which one.
-        rates: Of its evaluations, (evaluations, tries); the first try counts. The first of equals
-            is kept, as the essay's code does.
+        member: The member.
+        rates: Of its evaluations, (evaluations, tries); the first try counts.
     """
     exact = member.metrics["survival_exact"]
-    last, protocol, best = len(exact) - 1, int(rates[:, 0].argmax()), int(exact.argmax())
+    evaluations = {
+        "last": len(exact) - 1,
+        "protocol": int(rates[:, 0].argmax()),
+        "exact": int(exact.argmax()),
+    }
     return Choice(
-        last=last,
-        protocol=protocol,
-        exact=best,
-        reported=float(rates[protocol, 0]),
-        survival={
-            "last": float(exact[last]),
-            "protocol": float(exact[protocol]),
-            "exact": float(exact[best]),
-        },
+        evaluations=evaluations,
+        survival={way: float(exact[at]) for way, at in evaluations.items()},
+        reported=float(rates[:, 0].max()),
     )
 
 
@@ -129,6 +130,10 @@ class Protocol:
     random: FloatArray
     random_on_others: FloatArray
 
+    def survival(self, member: Member, kind: str) -> float:
+        """Survival of a member: `exact`, that of its last policy, or as the essay `reported` it."""
+        return member.survival if kind == "exact" else self.choices[member].reported
+
     def reported(self, members: Sequence[Member]) -> FloatArray:
         """What the essay would report of a setting's members, (tries,)."""
         mean: FloatArray = np.mean([self.rates[member].max(axis=0) for member in members], axis=0)
@@ -148,20 +153,20 @@ def carry_out(
     mdp = experiment.mdp
     rates = {
         member: evaluation_rates(
-            mdp, member.tables(), seed=member.seed, tries=tries, advance=advance
+            mdp, member.policies(), seed=member.seed, tries=tries, advance=advance
         )
         for member in experiment.members
     }
-    table = np.full((1, *mdp.admissible.shape), 1 / mdp.n_actions)
-    tables = np.repeat(table, len(REPORTED) * EVALUATIONS, axis=0)
+    random = experiment.references["random"]
+    four_times_twenty = [random] * (len(REPORTED) * EVALUATIONS)
     alike = [
-        evaluation_rates(mdp, tables, seed=seed, tries=tries, advance=advance)
+        evaluation_rates(mdp, four_times_twenty, seed=seed, tries=tries, advance=advance)
         .reshape(len(REPORTED), EVALUATIONS, tries)
         .max(axis=1)
         for seed in SEEDS
     ]
     others = [
-        evaluation_rates(mdp, table, seed=-seed, tries=EVALUATIONS * tries, advance=advance)
+        evaluation_rates(mdp, [random], seed=-seed, tries=EVALUATIONS * tries, advance=advance)
         .reshape(EVALUATIONS, tries)
         .max(axis=0)
         for seed in SEEDS

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Final, Literal, get_args
 
 import numpy as np
 import scipy.stats
 
 from sepsis_rl.mdp import BoolArray, FloatArray
 from sepsis_rl.ope import ESTIMATORS, Estimator
-from sepsis_rl.ope.criteria import SPOKEN, regret, regret_of_chance
-from sepsis_rl.policies import (
-    Policy,
-)
+from sepsis_rl.ope.criteria import regret, regret_of_chance
+from sepsis_rl.policies import Policy
 
 Rule = Estimator | Literal["wis_lower", "two_stage"]
 RULES: Final[tuple[Rule, ...]] = (*ESTIMATORS, "wis_lower", "two_stage")
@@ -280,45 +276,3 @@ def _rank_correlation(values: FloatArray, truth: FloatArray) -> float:
     if (values == values[0]).all():
         return 0.0
     return float(scipy.stats.spearmanr(values, truth).statistic)
-
-
-def finding(rows: Sequence[RuleFigures]) -> str:
-    """What the rules' verdicts come to at a number of episodes, in a sentence or two."""
-    first = rows[0]
-    named = {
-        verdict: ", ".join(
-            f"{SPOKEN[row.rule]} ({100 * row.regret:.2f})"
-            for row in sorted(rows, key=lambda row: row.regret)
-            if row.verdict == verdict
-        )
-        for verdict in VERDICTS
-    }
-    chance = f"choosing blindly, which costs {100 * first.chance_regret:.2f} points of survival"
-    text = f"With {first.episodes:,} episodes "
-    if named["better"]:
-        text += f"these beat {chance}: {named['better']}."
-    else:
-        text += f"nothing beats {chance}."
-    return text + (f" Worse than blind: {named['worse']}." if named["worse"] else "")
-
-
-def as_csv(figures: Sequence[RuleFigures] | Sequence[PolicyFigures], header: str) -> bytes:
-    """A row each, of `accuracy` its parts; what does not exist stays empty."""
-    text = io.StringIO()
-    text.write(f"{header}\n")
-    rows = []
-    for figure in figures:
-        row: dict[str, Any] = {}
-        for name, value in dataclasses.asdict(figure).items():
-            row.update(value if name == "accuracy" else {name: value})
-        rows.append({name: _cell(value) for name, value in row.items()})
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.9g}"
-    return str(int(value) if isinstance(value, bool) else value)

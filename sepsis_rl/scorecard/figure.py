@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from sepsis_rl.figures import COLORS, MARKERS, new_figure
 from sepsis_rl.ope import Estimator
 from sepsis_rl.ope.criteria import SPOKEN
-from sepsis_rl.report.style import COLORS, MARKERS, new_figure
 from sepsis_rl.scorecard.accuracy import PolicyFigures
 from sepsis_rl.scorecard.judging import EPSILON
 
@@ -36,7 +36,7 @@ def draw(figures: Sequence[PolicyFigures], data_sets: int) -> Figure:
     """
     sizes = list(dict.fromkeys(row.episodes for row in figures))
     kinds = list(dict.fromkeys(row.kind for row in figures))
-    looks = {
+    styles = {
         kind: (COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)])
         for number, kind in enumerate(kinds)
     }
@@ -47,7 +47,7 @@ def draw(figures: Sequence[PolicyFigures], data_sets: int) -> Figure:
     for (row, column), axes in np.ndenumerate(panels):
         size, estimator = sizes[row], _DRAWN[column]
         shown = [f for f in figures if f.episodes == size and f.estimator == estimator]
-        _draw_panel(axes, shown, looks, ends)
+        _draw_panel(axes, shown, styles, ends)
         if row == 0:
             axes.set_title(SPOKEN[estimator], fontsize=11)
         if row == len(sizes) - 1:
@@ -58,13 +58,13 @@ def draw(figures: Sequence[PolicyFigures], data_sets: int) -> Figure:
         handles=[
             *(
                 _mark(color, marker, 0.0, 0.0, label=kind)
-                for kind, (color, marker) in looks.items()
+                for kind, (color, marker) in styles.items()
             ),
             Line2D([], [], color=_LINE, linewidth=1, label="estimate = truth"),
             _mark(_LINE, "^", 0.0, 0.0, hollow=True, label="mean beyond the axis"),
         ],
         loc="outside lower center",
-        ncols=min(len(looks) + 2, 9),
+        ncols=min(len(styles) + 2, 9),
         fontsize=9,
         frameon=False,
         handletextpad=0.3,
@@ -105,7 +105,7 @@ def _mark(
 def _draw_panel(
     axes: Axes,
     shown: Sequence[PolicyFigures],
-    looks: dict[str, tuple[str, str]],
+    styles: dict[str, tuple[str, str]],
     ends: tuple[float, float],
 ) -> None:
     axes.set_xlim(*ends)
@@ -116,7 +116,7 @@ def _draw_panel(
     axes.tick_params(labelsize=8)
     axes.plot(ends, ends, color=_LINE, linewidth=1, zorder=1)
     for row in shown:
-        color, marker = looks[row.kind]
+        color, marker = styles[row.kind]
         exact, estimate = 100 * row.exact_softened, 100 * row.estimate
         span = (100 * row.estimate_low, 100 * row.estimate_high)
         axes.plot([exact, exact], span, color=color, alpha=0.6, linewidth=1.2, zorder=2)

@@ -23,10 +23,7 @@ from sepsis_rl.mdp import BoolArray, TabularMDP
 from sepsis_rl.ope import ESTIMATORS, Episodes, OffPolicyScores, evaluate_off_policy
 from sepsis_rl.ope.criteria import Criterion, criterion_values
 from sepsis_rl.planning import evaluate
-from sepsis_rl.policies import (
-    Policy,
-    clinician_policy,
-)
+from sepsis_rl.policies import Policy, clinician_policy
 from sepsis_rl.scorecard.accuracy import Estimates, KnownPolicy
 
 EPSILON: Final = 0.01

@@ -1,11 +1,14 @@
 """`lightning report`: page, pictures and tables from finished runs."""
 
-import csv
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from reading import read_csv
+
+from sepsis_rl.pages import markdown_page
+from sepsis_rl.report.assembly import SHOWN
 
 GRID = [f"runs/{name}/version_0" for name in ("bc", "dqn", "cql", "sweep")]
 
@@ -55,6 +58,8 @@ def test_the_whole(report):
     tables = {"0-claims", "4b-checkpoints", "13-disagreements"}
     assert names == {
         "report.html",
+        "report.md",
+        "contents.csv",
         *(f"{part}.csv" for part in parts),
         *(f"{part}.{form}" for part in parts if part not in tables for form in ("png", "svg")),
     }
@@ -63,7 +68,11 @@ def test_the_whole(report):
         assert image["src"].startswith("data:image/png;base64,")
         assert len(image["alt"]) > 50
     assert len(page.images) == 10
-    assert {link for link in page.links if not link.startswith("#")} == names - {"report.html"}
+    assert {link for link in page.links if not link.startswith("#")} == names - {
+        "report.html",
+        "report.md",
+        "contents.csv",
+    }
     assert {link[1:] for link in page.links if link.startswith("#")} == set(parts)
     text = (folder / "report.html").read_text()
     assert not re.search(r"https?://", text)
@@ -75,12 +84,13 @@ def test_the_whole(report):
     assert "made/report.html" in out
     assert "Not for clinical use" in out
     for part in parts:
-        first, *rows = (folder / f"{part}.csv").read_text().splitlines()
+        first, rows = read_csv(folder / f"{part}.csv")
         assert first.startswith("# ")
         assert "Not for clinical use" in first
-        read = list(csv.reader(rows))
-        assert len(read) > 1
-        assert len({len(row) for row in read}) == 1
+        assert len({len(row) for row in rows}) == 1
+        assert None not in {value for row in rows for value in row.values()}
+    # The page in Markdown is made of the files that lie beside it.
+    assert markdown_page(folder, SHOWN) == (folder / "report.md").read_text()
     for path in folder.glob("*.svg"):
         assert path.read_text().rstrip().endswith("</svg>")
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from sepsis_rl.errors import InputError
-from sepsis_rl.report.differences import by_data_set
 from sepsis_rl.report.experiment import read_experiment
+from sepsis_rl.report.statistics import by_data_set
 from sepsis_rl.runs.checkpoints import load_algorithm
 from sepsis_rl.runs.finished import read_run
 
@@ -51,26 +51,16 @@ def test_members_of_several_runs_stand_in_order(runs):
     assert experiment.everywhere == experiment.members
     assert [member.seed for member in experiment.of("CQL", 1.0)] == [7, 42]
     assert len(experiment.of("CQL")) == 5
-    assert [member.alpha for member in experiment.nearest(0.6)] == [0.5]
+    assert [member.alpha for member in experiment.compared["CQL"]] == [0.5]
     assert experiment.data.content_hash == read_run(GRID[1]).data.content_hash
     assert all(member.data is experiment.data for member in experiment.members)
 
 
-def test_a_member_is_what_its_checkpoints_hold(runs):
-    metrics = json.loads(Path("runs/sweep/version_0/metrics.json").read_text())
-    for member in read_experiment(GRID[:1]).members:
-        assert member.steps.tolist() == [4, 8, 10]
-        folder = member.run / "checkpoints"
-        for step, table in zip((4, 8, 10), member.tables(), strict=True):
-            module = load_algorithm(folder / f"step={step}.ckpt")
-            assert module.members.names[member.index] == member.name
-            assert np.array_equal(module.policies()[member.index].probabilities, table)
-        scores = module.q_network.table()[member.index].double().numpy()
-        assert np.array_equal(member.scores(), scores)
-        for row, entry in enumerate(metrics["fit"]["evaluations"]):
-            for name, value in entry["members"][member.index].items():
-                assert member.metrics[name][row] == value
-        assert member.survival == member.metrics["survival_exact"][-1]
+def test_scores_are_those_of_the_last_checkpoint(experiment):
+    for member in experiment.members:
+        module = load_algorithm(member.run / "checkpoints" / "last.ckpt")
+        expected = module.q_network.table()[member.index].double().numpy()
+        assert np.array_equal(experiment.scores(member), expected)
 
 
 def test_shares_join(runs, lightning):
@@ -83,7 +73,7 @@ def test_shares_join(runs, lightning):
     assert [m.name for m in joined.members] == [m.name for m in whole.members]
     for ours, theirs in zip(joined.members, whole.members, strict=True):
         assert np.array_equal(ours.actions, theirs.actions)
-        assert np.allclose(ours.scores(), theirs.scores(), rtol=1e-5, atol=1e-6)
+        assert np.allclose(joined.scores(ours), whole.scores(theirs), rtol=1e-5, atol=1e-6)
 
 
 def test_alpha_0_is_dqn_and_counts_once(new):

@@ -24,40 +24,39 @@ from sepsis_rl.rollouts import roll_out
 
 
 @pytest.fixture(scope="module")
-def tables(mdp):
-    return np.stack([make(mdp).probabilities for make in (optimal_policy, clinician_mode_policy)])
+def policies(mdp):
+    return [optimal_policy(mdp), clinician_mode_policy(mdp)]
 
 
-def test_a_rate_is_that_of_a_hundred_patients(mdp, tables, monkeypatch):
-    whole = evaluation_rates(mdp, tables, seed=4, tries=3)
+def test_a_rate_is_that_of_a_hundred_patients(mdp, policies, monkeypatch):
+    whole = evaluation_rates(mdp, policies, seed=4, tries=3)
     assert whole.shape == (2, 3)
     assert np.array_equal(np.round(100 * whole), 100 * whole)
     monkeypatch.setattr("sepsis_rl.report.protocol._AT_ONCE", 250)  # a try at a time
     told = []
     assert np.array_equal(
-        evaluation_rates(mdp, tables, seed=4, tries=3, advance=told.append), whole
+        evaluation_rates(mdp, policies, seed=4, tries=3, advance=told.append), whole
     )
     assert told == [200, 200, 200]
-    assert not np.array_equal(evaluation_rates(mdp, tables, seed=5, tries=3), whole)
+    assert not np.array_equal(evaluation_rates(mdp, policies, seed=5, tries=3), whole)
 
 
-def test_rates_average_to_the_truth(mdp, tables):
+def test_rates_average_to_the_truth(mdp, policies):
     """Within four standard errors of 20,000 patients."""
-    rates = evaluation_rates(mdp, tables, seed=1, tries=200).mean(axis=1)
-    for rate, table in zip(rates, tables, strict=True):
-        exact = evaluate(mdp, table).survival
+    rates = evaluation_rates(mdp, policies, seed=1, tries=200).mean(axis=1)
+    for rate, policy in zip(rates, policies, strict=True):
+        exact = evaluate(mdp, policy.probabilities).survival
         assert abs(rate - exact) < 4 * (exact * (1 - exact) / 20_000) ** 0.5
 
 
-def test_evaluations_share_their_patients(mdp, tables):
+def test_evaluations_share_their_patients(mdp, policies):
     """So do algorithms of one seed: a policy given twice does equally well, if it samples nothing.
 
     One that acts at random does not, but on the same patients it has the same luck.
     """
-    twice = evaluation_rates(mdp, tables[[0, 0]], seed=1, tries=5)
+    twice = evaluation_rates(mdp, policies[:1] * 2, seed=1, tries=5)
     assert np.array_equal(twice[0], twice[1])
-    random = np.repeat(random_policy(mdp).probabilities[None], 2, axis=0)
-    one, other = evaluation_rates(mdp, random, seed=1, tries=150)
+    one, other = evaluation_rates(mdp, [random_policy(mdp)] * 2, seed=1, tries=150)
     assert not np.array_equal(one, other)
     assert 0.2 < np.corrcoef(one, other)[0, 1] < 0.8
 
@@ -79,13 +78,14 @@ def test_three_choices_of_a_checkpoint(experiment, protocol):
     for member in experiment.members:
         rates, choice = protocol.rates[member], protocol.choices[member]
         assert rates.shape == (3, 3)  # evaluations, tries
-        on_record = evaluation_rates(experiment.mdp, member.tables(), seed=member.seed, tries=1)
+        on_record = evaluation_rates(experiment.mdp, member.policies(), seed=member.seed, tries=1)
         assert np.array_equal(rates[:, :1], on_record)
-        exact = [evaluate(experiment.mdp, table).survival for table in member.tables()]
+        exact = [experiment.exact(policy).survival for policy in member.policies()]
         best = int(np.argmax(on_record[:, 0]))
-        assert (choice.last, choice.protocol, choice.exact) == (2, best, int(np.argmax(exact)))
+        chosen = {"last": 2, "protocol": best, "exact": int(np.argmax(exact))}
+        assert choice.evaluations == chosen
         assert choice.reported == on_record.max()
-        for way, index in (("last", 2), ("protocol", best), ("exact", choice.exact)):
+        for way, index in chosen.items():
             assert choice.survival[way] == pytest.approx(exact[index], abs=1e-9)
 
 

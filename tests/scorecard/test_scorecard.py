@@ -1,6 +1,5 @@
-"""What the scorecard says of estimators, and how it goes on after a stop."""
+"""The whole scorecard, and how it goes on after a stop."""
 
-import csv
 import dataclasses
 import json
 import os
@@ -9,8 +8,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import scipy.stats
 from matplotlib.image import imread
+from reading import read_csv
 
 import sepsis_rl.scorecard.assembly as scorecard_file
 from sepsis_rl.data import collect
@@ -26,175 +25,13 @@ from sepsis_rl.policies import (
     random_policy,
     tabular_policy,
 )
-from sepsis_rl.scorecard.accuracy import (
-    RULES,
-    Estimates,
-    KnownPolicy,
-    finding,
-    summarize_policies,
-    summarize_rules,
-)
-from sepsis_rl.scorecard.assembly import SEEDS_APART, known_policies, scorecard
-from sepsis_rl.scorecard.figure import draw
+from sepsis_rl.scorecard.accuracy import RULES, KnownPolicy
+from sepsis_rl.scorecard.assembly import SEEDS_APART, scorecard
 from sepsis_rl.scorecard.judging import Judge
+from sepsis_rl.scorecard.known_policies import known_policies
 
 OPTIONS = {"episodes": (60, 100), "data_sets": 3, "seed": 0, "resamples": 6, "processes": 1}
 NAMES = ("scorecard.csv", "scorecard-policies.csv", "scorecard.png", "scorecard.svg")
-
-
-# -- figures from arrays ---------------------------------------------------------------------------
-
-
-def known(*survivals, outside=0):
-    """Policies of these values, the last so many of which cannot be chosen."""
-    policy = Policy("p", np.ones((1, 1)))
-    candidates = len(survivals) - outside
-    return [
-        KnownPolicy(policy, f"kind {i}", value, is_candidate=i < candidates)
-        for i, value in enumerate(survivals)
-    ]
-
-
-def estimates(by_data_set, softened=None, half_width=0.1, policies=None):
-    """All estimators and criteria alike: (data sets, policies)."""
-    values = np.array(by_data_set, dtype=np.float64)
-    everywhere = np.repeat(values[:, None], len(ESTIMATORS), axis=1)
-    softened = values if softened is None else np.broadcast_to(softened, values.shape)
-    return Estimates(
-        estimate=everywhere,
-        low=everywhere - half_width,
-        high=everywhere + half_width,
-        criteria=np.repeat(values[:, None], 2, axis=1),
-        survival=softened,
-        ess=np.arange(values.size, dtype=np.float64).reshape(values.shape),
-        unseen_rate=np.zeros(values.shape),
-    )
-
-
-def test_perfect_estimates():
-    truth = [0.7, 0.9, 0.8]
-    rows = summarize_rules(50, estimates([truth] * 4), known(*truth))
-    assert [row.rule for row in rows] == list(RULES)
-    for row in rows[: len(ESTIMATORS)]:
-        assert row.accuracy.bias == row.accuracy.rmse == 0
-        assert row.accuracy.coverage == 1
-        assert row.accuracy.width == pytest.approx(0.2)
-        assert row.rank_correlation == pytest.approx(1)
-    for row in rows:
-        assert (row.episodes, row.data_sets) == (50, 4)
-        assert row.regret == row.regret_se == 0
-        assert row.chance_regret == pytest.approx(0.1)  # 0.9 minus the mean of all three
-        assert row.minus_chance == row.minus_chance_low == row.minus_chance_high
-        assert row.minus_chance == pytest.approx(-0.1)
-        assert row.verdict == "better"
-        assert row.ess_median == 5.5
-
-
-def test_a_criterion_estimates_nothing():
-    truth = [0.7, 0.9]
-    rows = {row.rule: row for row in summarize_rules(50, estimates([truth] * 2), known(*truth))}
-    assert np.isnan(rows["wis_lower"].accuracy.bias)
-    assert rows["wis_lower"].rank_correlation == pytest.approx(1)
-    assert np.isnan(rows["two_stage"].rank_correlation)
-
-
-def test_errors_are_against_the_softened_policy_and_regret_against_its_own():
-    # As scored, both are worth 0.5; by themselves, the second is better.
-    rows = summarize_rules(
-        50,
-        estimates([[0.6, 0.5], [0.9, 0.4]], softened=0.5, half_width=0.15),
-        known(0.2, 0.6),
-    )
-    row = rows[0]
-    assert row.accuracy.bias == pytest.approx((0.1 + 0.0 + 0.4 - 0.1) / 4)
-    assert row.accuracy.rmse == pytest.approx(np.sqrt((0.01 + 0.0 + 0.16 + 0.01) / 4))
-    assert row.accuracy.coverage == 0.75
-    assert row.accuracy.width == pytest.approx(0.3)
-    assert row.regret == pytest.approx(0.4)
-    assert row.rank_correlation == pytest.approx(-1)
-    assert row.chance_regret == pytest.approx(0.2)
-    assert row.verdict == "worse"
-
-
-def test_random_and_optimum_are_not_chosen_and_not_ranked():
-    # The third would be chosen, and upset every rank.
-    rows = summarize_rules(
-        50, estimates([[0.1, 0.2, 0.9]] * 2, softened=0.0), known(0.5, 0.7, 0.1, outside=1)
-    )
-    assert rows[0].regret == 0
-    assert rows[0].rank_correlation == pytest.approx(1)
-    assert rows[0].chance_regret == pytest.approx(0.1)
-    assert rows[0].accuracy.bias == pytest.approx(0.4)  # but its error counts
-
-
-def test_the_interval_is_students_over_data_sets():
-    truth = (0.5, 0.6, 0.9)
-    # Chosen: the third, the first, the second, the third.
-    chosen = np.eye(3)[[2, 0, 1, 2]]
-    row = summarize_rules(50, estimates(chosen), known(*truth))[0]
-    regrets = np.array([0.0, 0.4, 0.3, 0.0])
-    chance = 0.9 - 2.0 / 3
-    expected = scipy.stats.ttest_1samp(regrets, chance).confidence_interval(0.95)
-    assert row.regret == pytest.approx(regrets.mean())
-    assert row.regret_se == pytest.approx(scipy.stats.sem(regrets))
-    assert row.minus_chance == pytest.approx(regrets.mean() - chance)
-    assert row.minus_chance_low == pytest.approx(expected.low - chance)
-    assert row.minus_chance_high == pytest.approx(expected.high - chance)
-    assert row.verdict == "no better"
-
-
-def test_what_has_no_estimate_is_chosen_last():
-    rows = summarize_rules(50, estimates([[np.nan, 0.1]] * 2), known(0.9, 0.4))
-    assert rows[0].regret == pytest.approx(0.5)
-    assert rows[0].rank_correlation == pytest.approx(-1)
-
-
-def test_equal_estimates_rank_nothing():
-    rows = summarize_rules(50, estimates([[0.5, 0.5]] * 2), known(0.9, 0.4))
-    assert rows[0].rank_correlation == 0
-
-
-def test_figures_of_a_policy():
-    values = np.array([[0.5, 0.2], [0.7, 0.2], [0.9, 0.2]])
-    rows = summarize_policies(50, estimates(values, softened=(0.6, 0.2)), known(0.4, 0.3))
-    assert [(row.estimator, row.kind) for row in rows] == [
-        (name, kind) for name in ESTIMATORS for kind in ("kind 0", "kind 1")
-    ]
-    row = rows[0]
-    assert (row.exact, row.exact_softened) == pytest.approx((0.4, 0.6))
-    assert row.estimate == pytest.approx(0.7)
-    assert row.estimate_low == pytest.approx(0.51)  # numpy's, between 0.5 and 0.7
-    assert row.estimate_high == pytest.approx(0.89)
-    assert row.accuracy.bias == pytest.approx(0.1)
-    assert row.accuracy.coverage == pytest.approx(2 / 3)
-    assert row.ess_median == 2.0
-
-
-@pytest.mark.parametrize(
-    ("chosen", "said"),
-    [
-        ([[1.0, 0.0], [0.0, 1.0]], "With 50 episodes nothing beats choosing blindly, which costs"),
-        ([[0.0, 1.0]] * 2, "With 50 episodes these beat choosing blindly, which costs 10.00 point"),
-        ([[1.0, 0.0]] * 2, "Worse than blind: FQE (20.00), FQE, unseen 0 (20.00), WIS"),
-    ],
-)
-def test_the_finding_in_words(chosen, said):
-    assert said in finding(summarize_rules(50, estimates(chosen), known(0.5, 0.7)))
-
-
-def test_what_is_beyond_the_axis_is_drawn_at_its_edge():
-    rows = summarize_policies(50, estimates([[0.8, 7.0]] * 2, softened=0.8), known(0.8, 0.8))
-    axes = draw(rows, 2).axes[0]
-    low, high = axes.get_ylim()
-    marks = {
-        line.get_marker(): line.get_ydata()[0] for line in axes.lines if len(line.get_xdata()) == 1
-    }
-    assert marks.keys() == {"o", "^"}
-    assert (marks["o"], marks["^"]) == pytest.approx((80, high))
-    assert low < 80
-
-
-# -- the whole -------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -237,11 +74,11 @@ def copy(finished, few, tmp_path):
 
 
 def table(path):
-    first, *lines = path.read_text().splitlines()
+    first, rows = read_csv(path)
     assert first.startswith("# Research software. Not for clinical use.")
     assert "exactly Markov" in first
     assert "softened by 0.01, no clip" in first
-    return list(csv.DictReader(lines))
+    return rows
 
 
 def test_the_tables_are_those_of_the_data_sets(mdp, policies, finished):
@@ -509,7 +346,7 @@ def test_known_policies(mdp, monkeypatch):
         for step in (5, 10, 15)
         for alpha in (0, 1)
     ]
-    monkeypatch.setattr(scorecard_file, "candidates", lambda runs: left)
+    monkeypatch.setattr("sepsis_rl.scorecard.known_policies.candidates", lambda runs: left)
     found = known_policies(mdp, [run])
     names = [p.policy.name for p in found]
     assert names == [

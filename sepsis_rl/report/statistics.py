@@ -1,18 +1,18 @@
-"""Differences between settings over data sets and seeds."""
+"""Statistics over data sets and seeds: differences between settings, and variances."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
 
 from sepsis_rl.mdp import FloatArray
-from sepsis_rl.planning import evaluate
-from sepsis_rl.policies import random_policy
-from sepsis_rl.report.experiment import Experiment, Member
+from sepsis_rl.report.experiment import Experiment
+from sepsis_rl.runs.history import Member
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def by_data_set(experiment: Experiment, needed: Sequence[str]) -> dict[str, list
 
 def _mean_of(experiment: Experiment, members: Sequence[Member], setting: str) -> float:
     if setting == "random":
-        return evaluate(experiment.mdp, random_policy(experiment.mdp).probabilities).survival
+        return experiment.reference_survival["random"]
     step = experiment.common_step
     return float(np.mean([m.survival_at(step) for m in members if m.setting == setting]))
 
@@ -77,7 +77,14 @@ def paired(first: FloatArray, second: FloatArray) -> Difference:
     return Difference(mean, mean - margin, mean + margin, n)
 
 
-def pooled_variance(members: Sequence[Member], values: FloatArray) -> tuple[FloatArray, int] | None:
+class PooledVariance(NamedTuple):
+    """A variance within groups, (...), and its degrees of freedom."""
+
+    variance: FloatArray
+    freedom: int
+
+
+def pooled_variance(members: Sequence[Member], values: FloatArray) -> PooledVariance | None:
     """Variance over seeds within alpha.
 
     Args:
@@ -85,11 +92,11 @@ def pooled_variance(members: Sequence[Member], values: FloatArray) -> tuple[Floa
         values: For each member, (members, ...).
 
     Returns:
-        Variances (...) and their degrees of freedom; None where no alpha has two seeds.
+        The variance, or None where no alpha has two seeds.
     """
     by_alpha: dict[float, list[FloatArray]] = {}
     for member, value in zip(members, values, strict=True):
         by_alpha.setdefault(member.alpha, []).append(value)
     squares = [len(rows) * np.var(rows, axis=0) for rows in by_alpha.values()]
     freedom = sum(len(rows) - 1 for rows in by_alpha.values())
-    return (np.sum(squares, axis=0) / freedom, freedom) if freedom else None
+    return PooledVariance(np.sum(squares, axis=0) / freedom, freedom) if freedom else None

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 
-from sepsis_rl.planning import evaluate
-from sepsis_rl.policies import tabular_policy
-from sepsis_rl.report.experiment import Experiment, Member
-from sepsis_rl.report.style import (
+from sepsis_rl.figures import (
     COLORS,
-    Exhibit,
+    label_axes,
     legend_below,
-    looks,
     new_figure,
     reference_lines,
-    tidy,
+    setting_styles,
 )
+from sepsis_rl.pages import Exhibit
+from sepsis_rl.policies import tabular_policy
+from sepsis_rl.report.evidence import Evidence, identity
+from sepsis_rl.report.experiment import Experiment, exact_value
+from sepsis_rl.runs.history import Member
 
 _TABULAR: Final = "tabular, no network"
 _VARIED: Final = {
@@ -32,49 +33,44 @@ _VARIED: Final = {
 }
 
 
-def variations(experiment: Experiment, baselines: Mapping[str, float]) -> list[Exhibit]:
+def variations(evidence: Evidence) -> list[Exhibit]:
     """Exact survival against the one thing that runs vary.
 
-    Args:
-        experiment: Its variations, and its grid where that was evaluated after as many steps.
-        baselines: Exact survival of random, clinician and optimum.
+    The grid is among them where it was evaluated after as many steps.
     """
     return [
-        _variation(experiment, key, members, baselines)
-        for key, members in experiment.variations.items()
+        _variation(evidence.experiment, key, members)
+        for key, members in evidence.experiment.variations.items()
     ]
 
 
-def _variation(
-    experiment: Experiment, key: str, varied: Sequence[Member], baselines: Mapping[str, float]
-) -> Exhibit:
+def _variation(experiment: Experiment, key: str, varied: Sequence[Member]) -> Exhibit:
     name, title, axis = _VARIED[key]
     lines = _points(experiment, key, varied)
+    styles = setting_styles(lines)
     if key == "data.episodes":
         lines[_TABULAR] = _tabular_points(experiment, varied)
-    rows = [row for own in lines.values() for row in own]
-    places = sorted({row[key] for row in rows})
+        styles[_TABULAR] = {"color": COLORS[1], "marker": "D", "linestyle": "-."}
+    places = sorted({row[key] for own in lines.values() for row in own})
     # Networks are no numbers: they stand side by side.
     at = {place: number if key == "network" else place for number, place in enumerate(places)}
     figure = new_figure(6.4, 4.4)
     axes = figure.subplots()
-    reference_lines(axes, baselines)
+    reference_lines(axes, experiment.reference_survival)
     said = []
-    styles = looks(lines) | {_TABULAR: {"color": COLORS[1], "marker": "D", "linestyle": "-."}}
-    for line in lines:
-        style = styles[line]
+    for line, own in lines.items():
         by_place: dict[Any, list[float]] = {}
-        for row in sorted(lines[line], key=lambda row: row[key]):
+        for row in sorted(own, key=lambda row: row[key]):
             by_place.setdefault(row[key], []).append(100 * row["survival"])
-            axes.plot(at[row[key]], 100 * row["survival"], **style, markersize=4, alpha=0.6)
-        means = [float(np.mean(values)) for values in by_place.values()]
-        x = [at[place] for place in by_place]
-        axes.plot(x, means, **style, markersize=7, markerfacecolor="none", label=line)
-        shown = ", ".join(
-            f"{m:.1f} % at {_caption(p)}" for p, m in zip(by_place, means, strict=True)
-        )
+            point = (at[row[key]], 100 * row["survival"])
+            axes.plot(*point, **styles[line], markersize=4, alpha=0.6)
+        means = {place: float(np.mean(values)) for place, values in by_place.items()}
+        x = [at[place] for place in means]
+        hollow: dict[str, Any] = {"markersize": 7, "markerfacecolor": "none", "label": line}
+        axes.plot(x, list(means.values()), **styles[line], **hollow)
+        shown = ", ".join(f"{mean:.1f} % at {_caption(place)}" for place, mean in means.items())
         said.append(f"{line}: {shown}")
-    tidy(axes, axis, "exact survival, %")
+    label_axes(axes, axis, "exact survival, %")
     if key == "network":
         axes.set_xlim(-0.5, len(places) - 0.5)
     else:
@@ -92,32 +88,25 @@ def _variation(
             " The tabular policy is planned on the counts of the same episodes, without a network: "
             "a mark for what they can teach. Its limit is the optimum."
         )
-    return Exhibit(
-        name,
-        title,
-        text,
-        figure,
-        [{**row, key: _caption(row[key])} for row in rows] if key == "network" else rows,
-    )
+    rows = [row for own in lines.values() for row in own]
+    if key == "network":
+        rows = [{**row, key: _caption(row[key])} for row in rows]
+    return Exhibit(name, title, text, rows, figure)
 
 
 def _points(
     experiment: Experiment, key: str, varied: Sequence[Member]
 ) -> dict[str, list[dict[str, Any]]]:
     """Survival of the varied members and their like in the grid, by setting and steps."""
-    alike = {(member.setting, member.seed, int(member.steps[-1])) for member in varied}
-    found = [(member, len(member.steps) - 1) for member in varied] + [
-        (member, number)
-        for member in experiment.members
-        for number, step in enumerate(member.steps.tolist())
-        if (member.setting, member.seed, step) in alike
-    ]
+    last = {(member.setting, member.seed, int(member.steps[-1])) for member in varied}
     lines: dict[str, list[dict[str, Any]]] = {}
-    for member, number in found:
-        step = int(member.steps[number])
-        survival = float(member.metrics["survival_exact"][number])
-        row = {key: _place(member, key), **member.identity, "step": step, "survival": survival}
-        lines.setdefault(f"{member.setting}, {step:,} steps", []).append(row)
+    for member in [*varied, *experiment.members]:
+        steps = member.steps[-1:] if member in varied else member.steps
+        for step in steps.tolist():
+            if (member.setting, member.seed, step) in last:
+                row = {key: _place(member, key), **identity(member), "step": step}
+                row["survival"] = member.survival_at(step)
+                lines.setdefault(f"{member.setting}, {step:,} steps", []).append(row)
     return lines
 
 
@@ -125,16 +114,13 @@ def _tabular_points(experiment: Experiment, varied: Sequence[Member]) -> list[di
     """What planning on the counts of each data set reaches."""
     mdp = experiment.mdp
     sets = {data.content_hash: data.train for data in [experiment.data, *(m.data for m in varied)]}
-    return [
-        {
-            "data.episodes": train.n_episodes,
-            **{"algorithm": "tabular", "alpha": None, "seed": None, "step": None},
-            "survival": evaluate(
-                mdp, tabular_policy(mdp, train.counts(*mdp.admissible.shape)).probabilities
-            ).survival,
-        }
-        for train in sets.values()
-    ]
+    rows = []
+    for train in sets.values():
+        policy = tabular_policy(mdp, train.counts(mdp.n_states, mdp.n_actions))
+        row = {"data.episodes": train.n_episodes, "algorithm": "tabular", "alpha": None}
+        survival = exact_value(mdp, policy).survival
+        rows.append({**row, "seed": None, "step": None, "survival": survival})
+    return rows
 
 
 def _place(member: Member, key: str) -> Any:

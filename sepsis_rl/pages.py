@@ -1,0 +1,158 @@
+"""What is shown to people: exhibits of text, picture and numbers, their files and their pages."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from sepsis_rl.display import NOT_FOR_CLINICAL_USE
+from sepsis_rl.figures import picture
+from sepsis_rl.files import as_csv, atomic_write
+
+CONTENTS: Final = "contents.csv"
+"""File with title and text of a page, then of each exhibit on it."""
+
+Rows = Sequence[Mapping[str, Any]]
+Shown = Sequence[Mapping[str, str]]
+
+
+@dataclass(frozen=True, eq=False)
+class Exhibit:
+    """A part of a page.
+
+    Attributes:
+        name: Stem of its files, such as `1-training-loss`.
+        title: A line.
+        text: What it shows and how to read it.
+        rows: The numbers behind it, in full precision; all rows have the same columns.
+        figure: The picture; None for a table alone.
+        shown: Rows as they stand on the page, as text; empty where the picture is enough.
+    """
+
+    name: str
+    title: str
+    text: str
+    rows: Rows
+    figure: Figure | None = None
+    shown: Shown = ()
+
+
+def files_of(exhibit: Exhibit, comment: str = NOT_FOR_CLINICAL_USE) -> dict[str, bytes]:
+    """Content by file name: the rows as CSV, the figure as PNG and SVG.
+
+    Args:
+        exhibit: The exhibit.
+        comment: First line of the CSV.
+    """
+    files = {f"{exhibit.name}.csv": as_csv(exhibit.rows, comment)}
+    return files | ({} if exhibit.figure is None else picture(exhibit.figure, exhibit.name))
+
+
+def save(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Writes files by name, each whole or not at all."""
+    for name, content in files.items():
+        with atomic_write(folder / name) as file:
+            file.write(content)
+
+
+def list_contents(title: str, text: str, exhibits: Sequence[Exhibit]) -> bytes:
+    """The file `CONTENTS` of a page."""
+    rows = [{"name": "", "title": title, "text": text}]
+    rows += [{"name": one.name, "title": one.title, "text": one.text} for one in exhibits]
+    return as_csv(rows, NOT_FOR_CLINICAL_USE)
+
+
+def html_page(
+    exhibits: Sequence[Exhibit], files: Mapping[str, Mapping[str, bytes]], **texts: Any
+) -> bytes:
+    """Renders a page as one HTML file with everything in it.
+
+    Args:
+        exhibits: Its parts, in their order.
+        files: By the name of an exhibit, its files, which lie beside the page.
+        texts: `title`, `about`, `problems` and `warning`.
+
+    Returns:
+        The file's content. All text is escaped.
+    """
+    environment = Environment(
+        loader=PackageLoader("sepsis_rl", "."), autoescape=True, undefined=StrictUndefined
+    )
+    parts = [
+        {
+            "name": exhibit.name,
+            "title": exhibit.title,
+            "text": exhibit.text,
+            "image": base64.b64encode(files[exhibit.name].get(f"{exhibit.name}.png", b"")).decode(),
+            # The same size of letters in all pictures.
+            "width": round(95 * exhibit.figure.get_figwidth()) if exhibit.figure else 0,
+            "columns": list(exhibit.shown[0]) if exhibit.shown else [],
+            "cells": [[_cell(text) for text in row.values()] for row in exhibit.shown],
+            "files": list(files[exhibit.name]),
+        }
+        for exhibit in exhibits
+    ]
+    return environment.get_template("page.html").render(parts=parts, **texts).encode()
+
+
+def _cell(text: str) -> dict[str, Any]:
+    return {"text": text, "number": bool(re.match(r"[-+−]?\d", text)) and len(text) < 24}
+
+
+def markdown_page(
+    folder: Path, show: Mapping[str, Callable[[Rows], Shown]], preface: str = ""
+) -> str:
+    """Renders a page as Markdown from the files that lie in its folder.
+
+    Args:
+        folder: With `CONTENTS`; a CSV or picture that is not there is left out.
+        show: By the name of an exhibit, what makes its rows those that stand on the page.
+        preface: Markdown between the page's own text and the first exhibit.
+    """
+    page, *exhibits = _read_rows(folder / CONTENTS)
+    parts = [
+        f"# {_escaped(page['title'])}",
+        NOT_FOR_CLINICAL_USE,
+        _escaped(page["text"]),
+        preface.strip(),
+    ]
+    for exhibit in exhibits:
+        name, title = exhibit["name"], _escaped(exhibit["title"])
+        numbers, image = folder / f"{name}.csv", folder / f"{name}.png"
+        parts += [f"## {title}", _escaped(exhibit["text"])]
+        if image.is_file():
+            parts.append(f"![{title}]({image.name})")
+        if numbers.is_file():
+            if name in show:
+                parts.append(_markdown_table(show[name](_read_rows(numbers))))
+            parts.append(f"Numbers: [{numbers.name}]({numbers.name})")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    frame = pd.read_csv(path, skiprows=1, keep_default_na=False, na_values=[""]).astype(object)
+    rows: list[dict[str, Any]] = frame.where(frame.notna(), "").to_dict("records")
+    return rows
+
+
+def _markdown_table(rows: Shown) -> str:
+    if not rows:
+        return ""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    return "\n".join(
+        "| " + " | ".join(_escaped(cell).replace("|", "\\|") for cell in line) + " |"
+        for line in lines
+    )
+
+
+def _escaped(text: str) -> str:
+    """Text in which nothing is taken for HTML."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")

@@ -1,0 +1,116 @@
+"""The clinician's page: what policies do for whom, by the severity in which patients arrive."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sepsis_rl.figures import label_axes, legend_below, new_figure, setting_style
+from sepsis_rl.mdp import TabularMDP
+from sepsis_rl.pages import Exhibit
+from sepsis_rl.policies import Policy
+from sepsis_rl.report.evidence import Evidence
+from sepsis_rl.report.experiment import Experiment, exact_value
+from sepsis_rl.report.figures.doses import compared_policies, sofa_strata
+
+
+def by_sofa(evidence: Evidence) -> Exhibit | None:
+    """Survival, doses and agreement by the SOFA score of the first state."""
+    experiment = evidence.experiment
+    if not experiment.compared:
+        return None
+    optimum = {"optimum": [experiment.references["optimum"]]}
+    policies = {**compared_policies(experiment), **optimum}
+    rows: list[dict[str, Any]] = [
+        {
+            "stratum": stratum,
+            "share_of_patients": share,
+            "policy": name,
+            **_means_over_seeds(experiment, of_stratum, seeds),
+        }
+        for stratum, (share, of_stratum) in _by_start(experiment.mdp).items()
+        for name, seeds in policies.items()
+    ]
+    figure = new_figure(12, 3.9)
+    strata = list(dict.fromkeys(row["stratum"] for row in rows))
+    for axes, (key, label, factor) in zip(
+        figure.subplots(1, 3),
+        (
+            ("survival", "exact survival, %", 100),
+            ("iv_fluid_level", "mean IV-fluid level, 0 to 4", 1),
+            ("vasopressor_level", "mean vasopressor level, 0 to 4", 1),
+        ),
+        strict=True,
+    ):
+        for number, name in enumerate(policies):
+            axes.plot(
+                np.arange(len(strata)) + 0.12 * (number - (len(policies) - 1) / 2),
+                [factor * row[key] for row in rows if row["policy"] == name],
+                **{**setting_style(name), "linestyle": ""},
+                markersize=9 if name == "optimum" else 6,
+                label=name,
+            )
+        axes.set_xticks(range(len(strata)), strata)
+        label_axes(axes, "at the start", label)
+    legend_below(figure)
+    return Exhibit(
+        name="12-by-sofa",
+        title="Who gains, and by what treatment?",
+        text="Patients by the SOFA score of their first state; means over seeds. Survival is "
+        "exact. Doses, agreement (how likely a clinician is to take the policy's action) and "
+        "unsupported decisions (never in the training data) are weighted by each policy's own "
+        "visits. States were clustered with the same window's doses among their features, so part "
+        "of the agreement is built in.",
+        figure=figure,
+        rows=rows,
+        shown=by_sofa_shown(rows),
+    )
+
+
+def by_sofa_shown(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The rows as they stand on a page."""
+    return [
+        {
+            "at the start": row["stratum"],
+            "patients %": f"{100 * row['share_of_patients']:.1f}",
+            "policy": row["policy"],
+            "survival %": f"{100 * row['survival']:.1f}",
+            "IV-fluid level": f"{row['iv_fluid_level']:.2f}",
+            "vasopressor level": f"{row['vasopressor_level']:.2f}",
+            "as clinicians %": f"{100 * row['agreement']:.1f}",
+            "unsupported %": f"{100 * row['unsupported']:.1f}",
+        }
+        for row in rows
+    ]
+
+
+def _by_start(mdp: TabularMDP) -> dict[str, tuple[float, TabularMDP]]:
+    """By stratum its share of the patients, and the process with those alone."""
+    shares = {
+        stratum: (float(mdp.start[states].sum()), states)
+        for stratum, states in sofa_strata(mdp).items()
+    }
+    return {
+        stratum: (share, dataclasses.replace(mdp, start=np.where(states, mdp.start, 0) / share))
+        for stratum, (share, states) in shares.items()
+        if share > 0
+    }
+
+
+def _means_over_seeds(
+    experiment: Experiment, mdp: TabularMDP, seeds: Sequence[Policy]
+) -> dict[str, float]:
+    values = [exact_value(mdp, policy) for policy in seeds]
+    decisions = [value.visits / value.visits.sum() for value in values]
+    fluids, vasopressors = mdp.dose_grid.levels(np.arange(mdp.n_actions))
+    unsupported = experiment.data.pair_counts == 0
+    return {
+        "survival": float(np.mean([value.survival for value in values])),
+        "iv_fluid_level": float(np.mean([own.sum(axis=0) @ fluids for own in decisions])),
+        "vasopressor_level": float(np.mean([own.sum(axis=0) @ vasopressors for own in decisions])),
+        "agreement": float(np.mean([(own * mdp.clinician).sum() for own in decisions])),
+        "unsupported": float(np.mean([own[unsupported].sum() for own in decisions])),
+    }

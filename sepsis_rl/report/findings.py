@@ -1,0 +1,256 @@
+"""What became of each of the essay's claims: verdict, numbers, and what its protocol could show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+import scipy.stats
+
+from sepsis_rl.policies import Policy
+from sepsis_rl.report.evidence import Evidence
+from sepsis_rl.report.experiment import ESSAY_ORDER, Experiment
+from sepsis_rl.report.protocol import REPORTED, share_in_order
+from sepsis_rl.report.statistics import Difference, difference, paired, pooled_variance
+
+ADMISSIONS: Final = 20_000
+LIVES: Final = 1600
+COVERAGE: Final = 0.517
+"""The essay's share of state-action pairs that its data have."""
+
+HOLDS, FAILS, UNDECIDED, NOT_EXAMINED = "holds", "does not hold", "not shown", "not examined"
+NO_ROLLOUTS: Final = "yes: it takes no rollouts"
+
+
+class Finding(NamedTuple):
+    """What became of a claim.
+
+    Attributes:
+        verdict: HOLDS, FAILS, UNDECIDED, where the interval holds both, or NOT_EXAMINED, where the
+            runs for it are missing.
+        exact: What was found.
+        protocol: Whether the essay's protocol could have shown it.
+    """
+
+    verdict: str
+    exact: str
+    protocol: str = NO_ROLLOUTS
+
+
+def order(evidence: Evidence) -> Finding:
+    """The algorithms' order."""
+    experiment, protocol = evidence.experiment, evidence.protocol
+    pairs = [("CQL α=0.5", "BC"), ("BC", "DQN"), ("DQN", "random")]
+    found = {pair: difference(experiment, *pair) for pair in pairs}
+    said = "needs CQL, BC and DQN"
+    if len(experiment.compared) == len(ESSAY_ORDER):
+        at_random = list(protocol.random.mean(axis=0))
+        reported = [protocol.reported(experiment.compared[name]) for name in ESSAY_ORDER]
+        reported.append(at_random[-1])
+        means = " > ".join(f"{100 * float(row.mean()):.1f}" for row in reported)
+        said = (
+            f"no: for these policies it reports {means} on average and the essay's order in "
+            f"{100 * share_in_order(reported):.0f} % of the tries; for four policies that all act "
+            f"at random in {100 * share_in_order(at_random):.0f} %"
+        )
+    exact = "; ".join(
+        f"{one} − {two} {NOT_EXAMINED if value is None else value}"
+        for (one, two), value in found.items()
+    )
+    return Finding(_above_zero(list(found.values())), exact, said)
+
+
+def explosion(evidence: Evidence) -> Finding:
+    """The end of DQN's training loss."""
+    losses = {
+        algorithm: [evidence.losses[m].values for m in members if m in evidence.losses]
+        for algorithm, members in evidence.experiment.compared.items()
+    }
+    ends = {
+        algorithm: [float(loss[-10:].mean()) for loss in own] for algorithm, own in losses.items()
+    }
+    if not ends.get("DQN"):
+        return Finding(NOT_EXAMINED, "needs DQN")
+    exploded = [
+        end > max(1, 100 * float(loss.min()))
+        for end, loss in zip(ends["DQN"], losses["DQN"], strict=True)
+    ]
+    exact = f"its loss ends at {_range(ends['DQN'])}"
+    if ends.get("CQL"):
+        exact += f", that of CQL at {_range(ends['CQL'])}"
+    return Finding(HOLDS if all(exploded) else FAILS, exact)
+
+
+def peak(evidence: Evidence) -> Finding:
+    """The alpha that does best."""
+    by_alpha = evidence.experiment.by_alpha
+    alphas = sorted(by_alpha)
+    seeds = [{member.seed for member in members} for members in by_alpha.values()]
+    common = set.intersection(*seeds) if seeds else set()
+    if 0.5 not in alphas[1:-1] or len(common) < 2:
+        missing = "needs two seeds of α 0.5, of a smaller and of a larger one"
+        return Finding(NOT_EXAMINED, missing, "")
+    survival = {
+        alpha: np.array([member.survival for member in members if member.seed in common])
+        for alpha, members in by_alpha.items()
+    }
+    best = max(alphas, key=lambda alpha: survival[alpha].mean())
+    gaps = [paired(survival[0.5], survival[end]) for end in (alphas[0], alphas[-1])]
+    reported = np.array([evidence.protocol.reported(by_alpha[alpha]) for alpha in alphas])
+    peaks = np.bincount(reported.argmax(axis=0), minlength=len(alphas)) / reported.shape[1]
+    return Finding(
+        _above_zero(gaps) if best == 0.5 else FAILS,
+        f"the highest mean is at α={best:g}; 0.5 minus {alphas[0]:g} is {gaps[0]}, minus "
+        f"{alphas[-1]:g} {gaps[1]}",
+        f"no: for these policies it puts the peak at 0.5 in "
+        f"{100 * peaks[alphas.index(0.5)]:.0f} % of the tries and at α="
+        f"{alphas[int(peaks.argmax())]:g} in {100 * peaks.max():.0f} %; blindly it would be "
+        f"{100 / len(alphas):.0f} %",
+    )
+
+
+def seed_spread(evidence: Evidence) -> Finding:
+    """The variance over seeds at small and at large alpha."""
+    members = evidence.experiment.of("DQN") + evidence.experiment.of("CQL")
+    groups = [m for m in members if m.alpha <= 0.1], [m for m in members if m.alpha >= 2]
+    small, large = (pooled_variance(own, np.array([m.survival for m in own])) for own in groups)
+    if small is None or large is None:
+        return Finding(NOT_EXAMINED, "needs two seeds of small and large α", "")
+    rates = evidence.protocol.rates
+    highest = [np.stack([rates[member].max(axis=0) for member in own]) for own in groups]
+    reported = [pooled_variance(own, best) for own, best in zip(groups, highest, strict=True)]
+    spreads = [found.variance for found in reported if found is not None]
+    wider = float((spreads[0] > spreads[1]).mean())
+    ratio = float(small.variance / large.variance)
+    p = float(scipy.stats.f.sf(ratio, small.freedom, large.freedom))
+    deviations = [100 * float(found.variance) ** 0.5 for found in (small, large)]
+    return Finding(
+        HOLDS if p < 0.05 else UNDECIDED,
+        f"standard deviation {deviations[0]:.2f} points at small, {deviations[1]:.2f} at large α; "
+        f"F = {ratio:.2f}, p = {p:.3f}",
+        f"no: it finds more spread at small α in {100 * wider:.0f} % of the tries; "
+        "its own noise, some 4 points for 100 patients, covers it",
+    )
+
+
+def concentration(evidence: Evidence) -> Finding:
+    """CQL's most frequent actions."""
+    experiment = evidence.experiment
+    members = [m for m in experiment.everywhere if m.setting == "CQL α=0.5"]
+    if not members:
+        return Finding(NOT_EXAMINED, "needs CQL α=0.5", "")
+    _, clinicians = most_frequent_actions(experiment, experiment.references["clinician"])
+    found = [most_frequent_actions(experiment, member.policy) for member in members]
+    same = sum(actions == [0, 10, 20] for actions, _ in found)
+    shares = [share for _, share in found]
+    more = sum(share > clinicians for share in shares)
+    return Finding(
+        HOLDS if same == more == len(found) else FAILS,
+        f"0, 10 and 20 come first in {same} of {len(found)} runs; CQL's first three make up "
+        f"{100 * min(shares):.0f} to {100 * max(shares):.0f} % of its decisions, the clinicians' "
+        f"{100 * clinicians:.0f} %",
+    )
+
+
+def most_frequent_actions(experiment: Experiment, policy: Policy) -> tuple[list[int], float]:
+    """A policy's three most frequent actions by its own visits, and their share of all."""
+    visits = experiment.exact(policy).visits.sum(axis=0)
+    three = np.argsort(-visits)[:3]
+    return sorted(three.tolist()), float(visits[three].sum() / visits.sum())
+
+
+def rare_actions(evidence: Evidence) -> Finding:
+    """Q of pairs that the data never have."""
+    experiment = evidence.experiment
+    alive = ~experiment.mdp.terminal
+    unseen = (experiment.data.pair_counts == 0) & alive[:, None]
+    q = {
+        algorithm: [experiment.scores(member) for member in members]
+        for algorithm, members in experiment.compared.items()
+        if algorithm != "BC"
+    }
+    if len(q) < 2:
+        return Finding(NOT_EXAMINED, "needs CQL and DQN", "")
+    means = {
+        algorithm: [float(scores[unseen].mean()) for scores in own] for algorithm, own in q.items()
+    }
+    deviations = [float(scores[alive].std(axis=1).mean()) for scores in q["DQN"]]
+    is_flat = min(means["DQN"]) >= 0 and max(means["DQN"]) <= 1 and max(deviations) < 0.1
+    return Finding(
+        HOLDS if max(means["CQL"]) < 0 and is_flat else FAILS,
+        f"CQL's mean over them is {min(means['CQL']):.2f} to {max(means['CQL']):.2f}; DQN's "
+        f"{_range(means['DQN'])}, with a standard deviation over a state's actions of "
+        f"{_range(deviations)}",
+    )
+
+
+def coverage(evidence: Evidence) -> Finding:
+    """The share of pairs that the data have."""
+    experiment = evidence.experiment
+    seen = float((experiment.data.pair_counts > 0).mean())
+    support = float((experiment.mdp.clinician > 0).mean())
+    return Finding(
+        HOLDS if abs(seen - COVERAGE) <= 0.01 else FAILS,
+        f"{experiment.data.train.n_episodes:,} episodes have {100 * seen:.1f} % of the pairs; "
+        f"{100 * support:.1f} % is what clinicians might do at all",
+    )
+
+
+def optimum(evidence: Evidence) -> Finding:
+    """The best policy's survival."""
+    value = evidence.experiment.reference_survival["optimum"]
+    verdict = HOLDS if round(100 * value) == 88 else FAILS
+    return Finding(verdict, f"{100 * value:.2f} % by value iteration")
+
+
+def dose_region(evidence: Evidence) -> Finding:
+    """The doses of actions 20 to 24."""
+    fluids, vasopressors = evidence.experiment.mdp.dose_grid.levels(np.arange(20, 25))
+    return Finding(
+        HOLDS if (vasopressors == 4).all() else FAILS,
+        f"they have IV-fluid level {fluids.min()} and vasopressor level {vasopressors.min()} to "
+        f"{vasopressors.max()}",
+    )
+
+
+def lives(evidence: Evidence) -> Finding:
+    """The difference of CQL and DQN, in lives."""
+    found = difference(evidence.experiment, "CQL α=0.5", "DQN")
+    gap = REPORTED["CQL"] - REPORTED["DQN"]
+    arithmetic = f"its own 4 points are {gap * ADMISSIONS:.0f} lives"
+    if found is None:
+        return Finding(NOT_EXAMINED, arithmetic, "")
+    low, mean, high = (ADMISSIONS * value for value in (found.low, found.mean, found.high))
+    return Finding(
+        FAILS if not low <= LIVES <= high else UNDECIDED if low <= 0 else HOLDS,
+        f"{arithmetic}; exactly {mean:+.0f} ({low:+.0f}, {high:+.0f}), in this simulator",
+        "no: see the first line",
+    )
+
+
+def lower_bound(evidence: Evidence) -> Finding:
+    """CQL's Q against the exact value."""
+    below = [evidence.start_values[member].is_below for member in evidence.experiment.of("CQL")]
+    if not below:
+        return Finding(NOT_EXAMINED, "needs CQL", "")
+    at = np.concatenate(below)
+    return Finding(
+        HOLDS if at.all() else FAILS,
+        f"it lies below at {at.sum()} of {len(at)} evaluations",
+        f"{NO_ROLLOUTS}, but the exact value, which the essay did not have",
+    )
+
+
+def _above_zero(differences: Sequence[Difference | None]) -> str:
+    """Verdict of a claim that holds where all differences are above 0."""
+    there = [found for found in differences if found is not None]
+    if len(there) < len(differences):
+        return NOT_EXAMINED
+    if all(found.low > 0 for found in there):
+        return HOLDS
+    return FAILS if any(found.high < 0 for found in there) else UNDECIDED
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{min(values):.3g} to {max(values):.3g}"

@@ -1,0 +1,16 @@
+"""What the files and sentences of pages say."""
+
+import csv
+import re
+
+
+def numbers(text):
+    """The numbers in a sentence, in their order."""
+    found = re.findall(r"(?<![\w.])[-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]\d+)?", text)
+    return [float(number.replace(",", "").replace("−", "-")) for number in found]
+
+
+def read_csv(path):
+    """The first line, and the rows after it."""
+    first, *lines = path.read_text().splitlines()
+    return first, list(csv.DictReader(lines))
