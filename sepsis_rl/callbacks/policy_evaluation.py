@@ -15,6 +15,7 @@ from sepsis_rl.errors import InputError
 from sepsis_rl.evaluation import PolicyScores, Stage, score_policies
 from sepsis_rl.mdp import STRATEGIES, Strategy
 from sepsis_rl.metrics import Interval
+from sepsis_rl.policies import Policy
 
 
 class PolicyEvaluation(pl.Callback):
@@ -80,16 +81,17 @@ class PolicyEvaluation(pl.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         return score_policies(
             data.mdp,
-            policies,
+            [Policy("", table) for table in policies.cpu().numpy()],
             supported=data.pair_counts > 0,
             patients=self.patients,
             seed=self.seed,
             stage=Stage.TEST if trainer.state.fn == "test" else Stage.VALIDATE,
             strategy=self.strategy,
-            reference=reference,
+            reference=None if reference is None else Policy("", reference.cpu().numpy()),
             real_environment=self.real_environment,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
+            device=policies.device,
         )
 
     def on_train_batch_end(

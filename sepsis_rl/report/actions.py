@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.mdp import BoolArray, FloatArray, TabularMDP
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import clinician_policy
@@ -162,7 +163,7 @@ def dose_grids(experiment: Experiment) -> Exhibit | None:
 
 
 def _visits(mdp: TabularMDP, tables: list[FloatArray]) -> list[FloatArray]:
-    return [evaluate(mdp, table).visits for table in tables]
+    return [evaluate(true_dynamics(mdp), table).visits for table in tables]
 
 
 def _shares(visits: FloatArray) -> FloatArray:

@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, progress_bar
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import atomic_write
 from sepsis_rl.mdp import TabularMDP
@@ -119,7 +120,10 @@ def _baselines(mdp: TabularMDP) -> dict[str, float]:
         "clinician": clinician_policy(mdp),
         "optimum": optimal_policy(mdp),
     }
-    return {name: evaluate(mdp, policy.probabilities).survival for name, policy in policies.items()}
+    return {
+        name: evaluate(true_dynamics(mdp), policy.probabilities).survival
+        for name, policy in policies.items()
+    }
 
 
 def _contents(exhibit: Exhibit) -> dict[str, bytes]:

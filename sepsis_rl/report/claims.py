@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 import scipy.stats
 
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.mdp import FloatArray
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import clinician_policy, optimal_policy
@@ -235,7 +236,7 @@ def _concentration(experiment: Experiment, protocol: Protocol) -> Claim:
     mdp = experiment.mdp
 
     def top(table: FloatArray) -> tuple[list[int], float]:
-        visits = evaluate(mdp, table).visits.sum(axis=0)
+        visits = evaluate(true_dynamics(mdp), table).visits.sum(axis=0)
         three = np.argsort(-visits)[:3]
         return sorted(three.tolist()), float(visits[three].sum() / visits.sum())
 
@@ -298,7 +299,7 @@ def _coverage(experiment: Experiment, protocol: Protocol) -> Claim:
 
 def _optimum(experiment: Experiment, protocol: Protocol) -> Claim:
     mdp = experiment.mdp
-    value = evaluate(mdp, optimal_policy(mdp).probabilities).survival
+    value = evaluate(true_dynamics(mdp), optimal_policy(mdp).probabilities).survival
     return Claim(
         claim="the optimum survives 88 %",
         threshold="rounds to 88",

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.mdp import FloatArray, TabularMDP
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import clinician_mode_policy, optimal_policy
@@ -110,7 +111,7 @@ def _by_start(mdp: TabularMDP) -> dict[str, tuple[float, TabularMDP]]:
 def _figures(
     experiment: Experiment, mdp: TabularMDP, tables: Sequence[FloatArray]
 ) -> dict[str, float]:
-    values = [evaluate(mdp, table) for table in tables]
+    values = [evaluate(true_dynamics(mdp), table) for table in tables]
     visits = [value.visits for value in values]
     unsupported = experiment.data.pair_counts == 0
     doses = [dose_levels(mdp, table) for table in visits]
@@ -135,7 +136,7 @@ def disagreements(experiment: Experiment, count: int = 20) -> Exhibit | None:
     member, mdp = members[0], experiment.mdp
     table, q = member.tables()[-1], member.scores()
     counts = experiment.data.pair_counts
-    visits = evaluate(mdp, table).visits.sum(axis=1)
+    visits = evaluate(true_dynamics(mdp), table).visits.sum(axis=1)
     ours, theirs = table.argmax(axis=1), clinician_mode_policy(mdp).actions
     differs = np.flatnonzero((ours != theirs) & ~mdp.terminal)
     order = differs[np.argsort(-visits[differs], kind="stable")]

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.mdp import FloatArray, IntArray, TabularMDP
 from sepsis_rl.planning import evaluate
 from sepsis_rl.report.experiment import Experiment, Member
@@ -266,7 +267,7 @@ def _bound_rows(mdp: TabularMDP, member: Member) -> list[dict[str, Any]]:
             "step": int(step),
             "value_estimate": float(member.metrics["value_estimate"][at]),
             # Like Q of a state and an action, it leaves the first step's reward undiscounted.
-            "exact_value": evaluate(mdp, table, gamma=gamma).value,
+            "exact_value": evaluate(true_dynamics(mdp), table, gamma=gamma).value,
             "survival_exact": float(member.metrics["survival_exact"][at]),
         }
         for at, (step, table) in enumerate(zip(member.steps, member.tables(), strict=True))

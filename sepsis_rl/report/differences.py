@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.stats
 
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.mdp import FloatArray
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import random_policy
@@ -64,7 +65,9 @@ def by_data_set(experiment: Experiment, needed: Sequence[str]) -> dict[str, list
 
 def _mean_of(experiment: Experiment, members: Sequence[Member], setting: str) -> float:
     if setting == "random":
-        return evaluate(experiment.mdp, random_policy(experiment.mdp).probabilities).survival
+        return evaluate(
+            true_dynamics(experiment.mdp), random_policy(experiment.mdp).probabilities
+        ).survival
     step = experiment.common_step
     return float(np.mean([m.survival_at(step) for m in members if m.setting == setting]))
 

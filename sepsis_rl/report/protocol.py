@@ -22,6 +22,7 @@ import torch
 
 from sepsis_rl.evaluation import Stage
 from sepsis_rl.mdp import FloatArray, TabularMDP
+from sepsis_rl.policies import Policy
 from sepsis_rl.report.experiment import Experiment, Member
 from sepsis_rl.rollouts import roll_out
 
@@ -55,7 +56,7 @@ def evaluation_rates(
     Returns:
         Share of the patients who survive, (policies, tries).
     """
-    policies = torch.tensor(tables)
+    policies = [Policy("", table) for table in tables]
     rates = []
     at_once = max(1, _AT_ONCE // (PATIENTS * len(tables)))
     for first in range(0, tries, at_once):

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import tabular_policy
 from sepsis_rl.report.experiment import Experiment, Member
@@ -130,7 +131,10 @@ def _tabular_points(experiment: Experiment, varied: Sequence[Member]) -> list[di
             "data.episodes": train.n_episodes,
             **{"algorithm": "tabular", "alpha": None, "seed": None, "step": None},
             "survival": evaluate(
-                mdp, tabular_policy(mdp, train.counts(*mdp.admissible.shape)).probabilities
+                true_dynamics(mdp),
+                tabular_policy(
+                    train.counts(*mdp.admissible.shape), admissible=mdp.admissible
+                ).probabilities,
             ).survival,
         }
         for train in sets.values()

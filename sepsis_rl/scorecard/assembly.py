@@ -26,6 +26,7 @@ from rich.table import Table
 
 from sepsis_rl.data.collection import collect
 from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, progress_bar
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import atomic_write
 from sepsis_rl.mdp import TabularMDP, load_icu_sepsis
@@ -199,8 +200,8 @@ def known_policies(mdp: TabularMDP, runs: Sequence[Run]) -> list[KnownPolicy]:
     clinician = clinician_policy(mdp)
     data = collect(mdp, clinician, episodes=TRAINING_EPISODES, seed=TRAINING_SEED)
     counts = data.counts(mdp.n_states, mdp.n_actions)
-    tabular = tabular_policy(mdp, counts)
-    credulous = tabular_policy(mdp, counts, prior=0.0, penalty=0.0)
+    tabular = tabular_policy(counts, admissible=mdp.admissible)
+    credulous = tabular_policy(counts, admissible=mdp.admissible, prior=0.0, penalty=0.0)
     mixtures = {
         f"{share} % tabular, {100 - share} % clinician": tabular.softened(
             1 - share / 100, clinician
@@ -224,7 +225,9 @@ def known_policies(mdp: TabularMDP, runs: Sequence[Run]) -> list[KnownPolicy]:
                 learned.append((Policy(f"{kind} {rest}", candidate.policy.probabilities), kind))
     outside = [(random_policy(mdp), "random"), (optimal_policy(mdp), "optimal")]
     return [
-        KnownPolicy(policy, kind, evaluate(mdp, policy.probabilities).survival, *which)
+        KnownPolicy(
+            policy, kind, evaluate(true_dynamics(mdp), policy.probabilities).survival, *which
+        )
         for group, *which in ((named, True), (learned, True, True), (outside, False))
         for policy, kind in group
     ]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import clinician_policy, optimal_policy, random_policy
 from sepsis_rl.report.experiment import read_experiment
@@ -25,4 +26,7 @@ def protocol(experiment):
 def baselines(mdp):
     """Exact survival."""
     makers = {"random": random_policy, "clinician": clinician_policy, "optimum": optimal_policy}
-    return {name: evaluate(mdp, make(mdp).probabilities).survival for name, make in makers.items()}
+    return {
+        name: evaluate(true_dynamics(mdp), make(mdp).probabilities).survival
+        for name, make in makers.items()
+    }

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import clinician_mode_policy, clinician_policy, optimal_policy
 from sepsis_rl.report.actions import action_distribution, dose_grids, sofa_strata
@@ -18,10 +19,10 @@ SETTINGS = ("BC", "DQN", "CQL α=0.5")
 @pytest.fixture(scope="module")
 def visits(experiment, mdp):
     """By policy, of its last evaluation."""
-    found = {"clinician": evaluate(mdp, clinician_policy(mdp).probabilities).visits}
+    found = {"clinician": evaluate(true_dynamics(mdp), clinician_policy(mdp).probabilities).visits}
     for setting in SETTINGS:
         (member,) = [m for m in experiment.members if m.setting == setting]
-        found[setting] = evaluate(mdp, member.tables()[-1]).visits
+        found[setting] = evaluate(true_dynamics(mdp), member.tables()[-1]).visits
     return found
 
 
@@ -61,7 +62,7 @@ def test_seeds_are_averaged(experiment, mdp):
     exhibit = action_distribution(only(experiment, "CQL α=1"))
     shares = []
     for member in experiment.of("CQL", 1.0):
-        own = evaluate(mdp, member.tables()[-1]).visits.sum(axis=0)
+        own = evaluate(true_dynamics(mdp), member.tables()[-1]).visits.sum(axis=0)
         shares.append(own / own.sum())
     rows = [row for row in exhibit.rows if row["policy"] == "CQL α=1"]
     for name, expected in (
@@ -137,7 +138,7 @@ def test_survival_by_severity(experiment, mdp, visits):
             else visits[policy] / np.maximum(visits[policy].sum(axis=1, keepdims=True), 1e-300)
         )
         table = np.where(table.sum(axis=1, keepdims=True) > 0.5, table, 1 / 25)
-        assert whole == pytest.approx(evaluate(mdp, table).survival, abs=1e-9)
+        assert whole == pytest.approx(evaluate(true_dynamics(mdp), table).survival, abs=1e-9)
 
 
 def test_what_is_done_for_a_stratum(experiment, mdp):
@@ -145,7 +146,7 @@ def test_what_is_done_for_a_stratum(experiment, mdp):
     (row,) = [r for r in rows if (r["stratum"], r["policy"]) == ("SOFA ≥ 11", "BC")]
     start = np.where((mdp.sofa_scores >= 11) & ~mdp.terminal, mdp.start, 0)
     of_stratum = dataclasses.replace(mdp, start=start / start.sum())
-    visits = evaluate(of_stratum, experiment.of("BC")[0].tables()[-1]).visits
+    visits = evaluate(true_dynamics(of_stratum), experiment.of("BC")[0].tables()[-1]).visits
     share = visits / visits.sum()
     fluids, vasopressors = np.divmod(np.arange(25), 5)
     assert row["iv_fluid_level"] == pytest.approx((share @ fluids).sum())

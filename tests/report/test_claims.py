@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import optimal_policy
 from sepsis_rl.report import claims as claims_file
@@ -106,7 +107,7 @@ def test_lives(on_data_sets, gaps, verdict):
 
 def test_what_the_tables_say(experiment, protocol, mdp):
     rows = claims(experiment, protocol).rows
-    value = evaluate(mdp, optimal_policy(mdp).probabilities).survival
+    value = evaluate(true_dynamics(mdp), optimal_policy(mdp).probabilities).survival
     assert value == pytest.approx(0.8751, abs=5e-5)
     assert (rows[OPTIMUM]["verdict"], rows[OPTIMUM]["exact"]) == (
         HOLDS,
@@ -203,10 +204,12 @@ def test_the_spread_of_seeds(experiment, protocol, small, large, verdict):
 def test_few_actions(experiment, protocol, mdp):
     row = claims(experiment, protocol).rows[FEW]
     (member,) = experiment.of("CQL", 0.5)
-    visits = evaluate(mdp, member.tables()[-1]).visits.sum(axis=0)
+    visits = evaluate(true_dynamics(mdp), member.tables()[-1]).visits.sum(axis=0)
     first = np.sort(visits)[-3:].sum() / visits.sum()
     assert f"first three make up {100 * first:.0f} to {100 * first:.0f} %" in row["exact"]
-    expert = evaluate(mdp, np.where(mdp.terminal[:, None], 1 / 25, mdp.clinician)).visits.sum(0)
+    expert = evaluate(
+        true_dynamics(mdp), np.where(mdp.terminal[:, None], 1 / 25, mdp.clinician)
+    ).visits.sum(0)
     assert (
         f"the clinicians' {100 * np.sort(expert)[-3:].sum() / expert.sum():.0f} %" in row["exact"]
     )

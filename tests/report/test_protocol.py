@@ -8,6 +8,7 @@ import pytest
 import scipy.stats
 import torch
 
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.evaluation import Stage
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import clinician_mode_policy, optimal_policy, random_policy
@@ -45,7 +46,7 @@ def test_rates_average_to_the_truth(mdp, tables):
     """Within four standard errors of 20,000 patients."""
     rates = evaluation_rates(mdp, tables, seed=1, tries=200).mean(axis=1)
     for rate, table in zip(rates, tables, strict=True):
-        exact = evaluate(mdp, table).survival
+        exact = evaluate(true_dynamics(mdp), table).survival
         assert abs(rate - exact) < 4 * (exact * (1 - exact) / 20_000) ** 0.5
 
 
@@ -69,7 +70,7 @@ def test_separate_actions_are_another_sample_of_the_same_policy(mdp):
     separate = roll_out(mdp, table, separate_actions=True, **options).survived
     assert torch.equal(common[0], common[1])
     assert not torch.equal(separate[0], separate[1])
-    exact = evaluate(mdp, table[0]).survival
+    exact = evaluate(true_dynamics(mdp), table[0]).survival
     for survived in separate:
         error = (exact * (1 - exact) / 3000) ** 0.5
         assert abs(survived.double().mean().item() - exact) < 4 * error
@@ -81,7 +82,9 @@ def test_three_choices_of_a_checkpoint(experiment, protocol):
         assert rates.shape == (3, 3)  # evaluations, tries
         on_record = evaluation_rates(experiment.mdp, member.tables(), seed=member.seed, tries=1)
         assert np.array_equal(rates[:, :1], on_record)
-        exact = [evaluate(experiment.mdp, table).survival for table in member.tables()]
+        exact = [
+            evaluate(true_dynamics(experiment.mdp), table).survival for table in member.tables()
+        ]
         best = int(np.argmax(on_record[:, 0]))
         assert (choice.last, choice.protocol, choice.exact) == (2, best, int(np.argmax(exact)))
         assert choice.reported == on_record.max()
@@ -107,7 +110,7 @@ def test_the_best_of_noise(mdp, experiment):
     found = carry_out(dataclasses.replace(experiment, members=[]), tries=60)
     assert found.random.shape == (len(SEEDS), len(REPORTED), 60)
     assert found.random_on_others.shape == (len(SEEDS), 60)
-    exact = evaluate(mdp, random_policy(mdp).probabilities).survival
+    exact = evaluate(true_dynamics(mdp), random_policy(mdp).probabilities).survival
     counts = np.arange(101)
     largest = scipy.stats.binom.cdf(counts, 100, exact) ** EVALUATIONS
     expected = (counts * np.diff(largest, prepend=0)).sum() / 100
