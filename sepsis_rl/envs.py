@@ -1,10 +1,8 @@
 """Where policies act: the real environment, and thousands of its patients at once.
 
-`BatchedSepsisEnv` steps over the same tables as the real `gymnasium.make` environment, many
-patients together, on any torch device. Its draws are addressed (see `randomness`): what happens to
-patient i in step t of an episode is a function of (seed, i, episode, t) and of what the policy
-does, not of who else is in the batch, so a share of the patients meets what it would have met
-among all of them.
+`BatchedSepsisEnv` steps over the same tables as the real `gymnasium.make` environment. Its draws
+are addressed (see `randomness`): what happens to patient i in step t of an episode is a function of
+(seed, i, episode, t) and of what the policy does, not of who else is in the batch.
 """
 
 from __future__ import annotations
@@ -23,14 +21,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.errors import InputError
-from sepsis_rl.mdp import (
-    ENVIRONMENT_ID,
-    Strategy,
-    TabularMDP,
-    check_strategy,
-    import_icu_sepsis,
-)
+from sepsis_rl.mdp import ENVIRONMENT_ID, Strategy, TabularMDP, check_strategy, import_icu_sepsis
 from sepsis_rl.randomness import START, TRANSITION, RowSampler, hash_address, uniform
 
 
@@ -57,7 +50,7 @@ class _Tables:
 
     starts: RowSampler
     transitions: RowSampler
-    row_index: Tensor  # (n_states * n_actions,) int64
+    row_index: Tensor  # (n_states * n_actions,) int64, the one row that a pair has
     rewards: Tensor  # (n_states,) float64
     terminal: Tensor  # (n_states,) bool
     admissible: Tensor  # (n_states, n_actions) bool
@@ -68,13 +61,13 @@ class _Tables:
 
 @functools.lru_cache(maxsize=8)
 def _tables(mdp: TabularMDP, strategy: Strategy, device: torch.device) -> _Tables:
-    rows, row_index = mdp.dynamics(strategy)
+    dynamics = true_dynamics(mdp, strategy)
     actions = np.empty(mdp.n_states, dtype=np.object_)
     actions[:] = [np.flatnonzero(mask).tolist() for mask in mdp.admissible]
     return _Tables(
         starts=RowSampler(sp.csr_array(mdp.start[None, :]), device),
-        transitions=RowSampler(rows, device),
-        row_index=torch.tensor(row_index.ravel(), device=device),
+        transitions=RowSampler(dynamics.rows, device),
+        row_index=torch.tensor(dynamics.mixture.indices, dtype=torch.int64, device=device),
         rewards=torch.tensor(mdp.rewards, device=device),
         terminal=torch.tensor(mdp.terminal, device=device),
         admissible=torch.tensor(mdp.admissible, device=device),
@@ -94,8 +87,7 @@ class BatchedSepsisEnv(VectorEnv[Tensor, Any, Tensor]):
     step is an automatic reset ignores its action.
 
     With `AutoresetMode.DISABLED` a finished patient stays where it is, with reward 0 and its flags
-    up, until a reset (gymnasium's own SyncVectorEnv refuses to step it). Steps then cost what the
-    patients still under treatment cost.
+    up, until a reset (gymnasium's own SyncVectorEnv refuses to step it), and costs nothing.
 
     Args:
         mdp: The decision process.
@@ -121,7 +113,6 @@ class BatchedSepsisEnv(VectorEnv[Tensor, Any, Tensor]):
         max_episode_steps: int | None = None,
         info: bool = True,
     ) -> None:
-        check_strategy(strategy)
         limit = mdp.max_episode_steps if max_episode_steps is None else max_episode_steps
         if num_envs < 1 or limit < 1:
             raise InputError(
@@ -138,17 +129,14 @@ class BatchedSepsisEnv(VectorEnv[Tensor, Any, Tensor]):
         self.single_action_space = gymnasium.spaces.Discrete(mdp.n_actions)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-
         self._with_info = info
         self._tables = _tables(mdp, strategy, self.device)
         self._patients = torch.arange(num_envs, device=self.device)
         self._seed: int | None = None
-        self._episodes = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
-        self._keys = torch.zeros_like(self._episodes)  # one random word for each episode
-        self._steps = torch.zeros_like(self._episodes)
-        self._states = torch.zeros_like(self._episodes)
-        self._terminated = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
-        self._truncated = torch.zeros_like(self._terminated)
+        zeros = torch.zeros(4, num_envs, dtype=torch.int64, device=self.device)
+        # An episode's key is a random word of its own.
+        self._episodes, self._keys, self._steps, self._states = zeros.unbind()
+        self._terminated, self._truncated = zeros[:2].bool().unbind()
 
     @property
     def episode_keys(self) -> Tensor:
@@ -180,15 +168,11 @@ class BatchedSepsisEnv(VectorEnv[Tensor, Any, Tensor]):
             mask = self._as_tensor(mask, "options['reset_mask']", torch.bool)
             if not mask.any():
                 raise ValueError("options['reset_mask'] resets no environment")
-        if "patients" in options:
-            self._patients = self._as_tensor(
-                options["patients"], "options['patients']", torch.int64
-            )
-        first = self._seed is None
-        if first or seed is not None:
-            self._seed = self.np_random_seed
+        patients = options.get("patients", self._patients)
+        self._patients = self._as_tensor(patients, "options['patients']", torch.int64)
         which = slice(None) if mask is None else mask.nonzero().squeeze(1)
-        if first or seed is not None:
+        if self._seed is None or seed is not None:
+            self._seed = self.np_random_seed
             self._episodes[which] = 0
         else:
             self._episodes[which] += 1
@@ -214,12 +198,12 @@ class BatchedSepsisEnv(VectorEnv[Tensor, Any, Tensor]):
         if self._seed is None:
             raise gymnasium.error.ResetNeeded("call reset before step")
         actions = self._as_tensor(actions, "actions", torch.int64)
-        n_actions = self.mdp.n_actions
-        if ((actions < 0) | (actions >= n_actions)).any():
-            where = int(((actions < 0) | (actions >= n_actions)).nonzero()[0])
+        outside = ((actions < 0) | (actions >= self.mdp.n_actions)).nonzero()
+        if len(outside):
+            where = int(outside[0])
             raise ValueError(
                 f"action {int(actions[where])} of environment {where} is out of range; "
-                f"accepted: 0 to {n_actions - 1}"
+                f"accepted: 0 to {self.mdp.n_actions - 1}"
             )
         over = self._terminated | self._truncated
         if self.autoreset_mode is AutoresetMode.SAME_STEP or not over.any():
@@ -231,18 +215,16 @@ class BatchedSepsisEnv(VectorEnv[Tensor, Any, Tensor]):
             if self.autoreset_mode is AutoresetMode.NEXT_STEP:
                 self._begin_next(over)
         terminated, truncated = self._terminated.clone(), self._truncated.clone()
-
         infos: dict[str, Any] = {}
-        if self.autoreset_mode is AutoresetMode.SAME_STEP:
-            over = terminated | truncated
-            if over.any():
-                infos["final_obs"] = self._states * over
-                infos["_final_obs"] = over
-                if self._with_info:
-                    infos["final_info"] = self._infos(self._states, over)
-                    infos["_final_info"] = over.clone()
-                self._begin_next(over)
-        infos.update(self._infos(self._states))
+        over = terminated | truncated
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and over.any():
+            infos["final_obs"] = self._states * over
+            infos["_final_obs"] = over
+            if self._with_info:
+                infos["final_info"] = self._infos(self._states, over)
+                infos["_final_info"] = over.clone()
+            self._begin_next(over)
+        infos |= self._infos(self._states)
         return self._states.clone(), rewards, terminated, truncated, infos
 
     def _as_tensor(self, values: Any, what: str, dtype: torch.dtype) -> Tensor:
@@ -252,9 +234,8 @@ class BatchedSepsisEnv(VectorEnv[Tensor, Any, Tensor]):
         if is_bool != (dtype == torch.bool) or tensor.is_floating_point() or tensor.is_complex():
             raise ValueError(f"{what} have type {tensor.dtype}; accepted: {dtype}")
         if tensor.shape != (self.num_envs,):
-            raise ValueError(
-                f"{what} have shape {tuple(tensor.shape)}; accepted: ({self.num_envs},)"
-            )
+            shape = tuple(tensor.shape)
+            raise ValueError(f"{what} have shape {shape}; accepted: ({self.num_envs},)")
         return tensor.to(self.device, dtype)
 
     def _begin_next(self, over: Tensor) -> None:
@@ -270,8 +251,7 @@ class BatchedSepsisEnv(VectorEnv[Tensor, Any, Tensor]):
         self._keys[which] = keys
         self._states[which] = self._tables.starts(torch.zeros_like(keys), uniform(START, keys))
         self._steps[which] = 0
-        self._terminated[which] = False
-        self._truncated[which] = False
+        self._terminated[which] = self._truncated[which] = False
 
     def _advance(self, which: Tensor | slice, actions: Tensor) -> Tensor:
         """Moves some environments on by one step and returns their rewards."""
@@ -281,19 +261,17 @@ class BatchedSepsisEnv(VectorEnv[Tensor, Any, Tensor]):
         if self.strategy == "raise_exception":
             self._refuse_inadmissible(which, states, actions)
         draws = uniform(TRANSITION, steps, self._keys[which])
-        states = tables.transitions(tables.row_index[pairs], draws)
-        steps = steps + 1
-        self._states[which] = states
-        self._steps[which] = steps
+        self._states[which] = states = tables.transitions(tables.row_index[pairs], draws)
+        self._steps[which] = steps = steps + 1
         self._terminated[which] = tables.terminal[states]
         self._truncated[which] = steps >= self.max_episode_steps
         return tables.rewards[states]
 
     def _refuse_inadmissible(self, which: Tensor | slice, states: Tensor, actions: Tensor) -> None:
-        refused = ~self._tables.admissible[states, actions]
-        if not refused.any():
+        refused = (~self._tables.admissible[states, actions]).nonzero()
+        if not len(refused):
             return
-        first = int(refused.nonzero()[0])
+        first = int(refused[0])
         number = first if isinstance(which, slice) else int(which[first])
         action = int(actions[first])
         exceptions = importlib.import_module(f"{import_icu_sepsis().__name__}.utils.exceptions")
@@ -307,19 +285,15 @@ class BatchedSepsisEnv(VectorEnv[Tensor, Any, Tensor]):
         if not self._with_info:
             return {}
         tables = self._tables
-        state_vector, sofa_score = tables.state_vectors[states], tables.sofa_scores[states]
-        actions = tables.admissible_actions[states.cpu().numpy()]
+        infos: dict[str, Any] = {
+            "admissible_actions": tables.admissible_actions[states.cpu().numpy()],
+            "state_vector": tables.state_vectors[states],
+            "sofa_score": tables.sofa_scores[states],
+        }
         if mask is None:
             mask = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
         else:
-            state_vector = state_vector * mask[:, None]
-            sofa_score = sofa_score * mask
-            actions[~mask.cpu().numpy()] = None
-        return {
-            "admissible_actions": actions,
-            "_admissible_actions": mask.clone(),
-            "state_vector": state_vector,
-            "_state_vector": mask.clone(),
-            "sofa_score": sofa_score,
-            "_sofa_score": mask.clone(),
-        }
+            infos["admissible_actions"][~mask.cpu().numpy()] = None
+            infos["state_vector"] = infos["state_vector"] * mask[:, None]
+            infos["sofa_score"] = infos["sofa_score"] * mask
+        return infos | {f"_{name}": mask.clone() for name in infos}

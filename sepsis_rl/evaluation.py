@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.mdp import Strategy, TabularMDP
 from sepsis_rl.metrics import Interval, MemberMean, PairedDifference, SurvivalRate
 from sepsis_rl.planning import PolicyValue, evaluate
@@ -89,7 +92,7 @@ def score_policies(
     figures are the same for any number of them.
 
     Args:
-        mdp: The tables.
+        mdp: The decision process.
         policies: The policies.
         supported: Whether the training data has a pair, (n_states, n_actions).
         patients: Number of patients.
@@ -105,28 +108,20 @@ def score_policies(
     Returns:
         The scores, on the CPU and equal in all processes.
     """
-    # First of all, because it says which policy a strategy refuses.
-    exact = [evaluate(mdp, policy.probabilities, strategy=strategy) for policy in policies]
+    # First of all, because it refuses policies that the strategy does not accept.
+    dynamics = true_dynamics(mdp, strategy)
+    exact = [evaluate(dynamics, policy.probabilities) for policy in policies]
 
-    count = len(policies)
-    share = torch.arange(rank, patients, world_size, device=device)
     treating = [*policies, *([] if reference is None else [reference])]
-    tables = torch.tensor(np.stack([policy.probabilities for policy in treating]), device=device)
-    survival = SurvivalRate(count).to(device)
-    length = MemberMean(count).to(device)
-    paired = PairedDifference(count).to(device)
-    if len(share):  # a process may have no patients
-        rollout = _roll_out(mdp, tables, share, seed, stage, strategy, real_environment)
-        survived = rollout.survived.to(device)
-        survival.update(survived[:count])
-        length.update(rollout.length[:count].to(device, torch.float64).mean(-1), len(share))
-        if reference is not None:
-            paired.update(survived[:count], survived[count])
-    difference = None if reference is None else _by_policy(paired.compute())
+    share = torch.arange(rank, patients, world_size, device=device)
+    met: dict[str, Any] = {"patients": share, "seed": seed, "stage": stage, "strategy": strategy}
+    treat = roll_out_real if real_environment else partial(roll_out, mdp, device=device)
+    rollout = treat(treating, **met) if len(share) else None  # a process may have no patients
+    survival, length, difference = _summed(rollout, len(policies), reference is not None, device)
     return PolicyScores(
-        survival_rate=_by_policy(survival.compute()),
+        survival_rate=survival,
         difference=difference,
-        episode_length=length.compute().cpu().reshape(-1),
+        episode_length=length,
         survival_exact=_column([value.survival for value in exact]),
         length_exact=_column([value.expected_length for value in exact]),
         clinician_agreement=_visit_share(exact, mdp.clinician),
@@ -136,28 +131,28 @@ def score_policies(
     )
 
 
-def _roll_out(
-    mdp: TabularMDP,
-    tables: Tensor,
-    patients: Tensor,
-    seed: int,
-    stage: Stage,
-    strategy: Strategy,
-    real_environment: bool,
-) -> Rollout:
-    if real_environment:
-        return roll_out_real(
-            tables.cpu().numpy(), patients=patients.cpu(), seed=seed, stage=stage, strategy=strategy
-        )
-    return roll_out(
-        mdp,
-        tables,
-        patients=patients,
-        seed=seed,
-        stage=stage,
-        strategy=strategy,
-        device=tables.device,
-    )
+def _summed(
+    rollout: Rollout | None, count: int, has_reference: bool, device: torch.device | str
+) -> tuple[Interval, Tensor, Interval | None]:
+    """Survival, mean length and paired difference over the patients of all processes.
+
+    Args:
+        rollout: Outcomes of `count` policies, then those of the reference; None in a process that
+            has no patients.
+        count: Number of policies.
+        has_reference: Whether they are compared with one more.
+        device: Where processes exchange their sums.
+    """
+    survival, length = SurvivalRate(count).to(device), MemberMean(count).to(device)
+    paired = PairedDifference(count).to(device)
+    if rollout is not None:
+        survived, lengths = rollout.survived.to(device), rollout.length.to(device, torch.float64)
+        survival.update(survived[:count])
+        length.update(lengths[:count].mean(-1), lengths.shape[-1])
+        if has_reference:
+            paired.update(survived[:count], survived[count])
+    difference = _by_policy(paired.compute()) if has_reference else None
+    return _by_policy(survival.compute()), length.compute().cpu().reshape(-1), difference
 
 
 def _visit_share(

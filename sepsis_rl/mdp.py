@@ -14,7 +14,8 @@ import functools
 import importlib
 import importlib.metadata
 import io
-from dataclasses import dataclass, fields
+import itertools
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal
 
@@ -123,18 +124,18 @@ class TabularMDP:
     dose_grid: DoseGrid
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name, value in list(vars(self).items()):
             if isinstance(value, np.ndarray):
                 value = value.copy()
                 value.setflags(write=False)
-                object.__setattr__(self, field.name, value)
+                object.__setattr__(self, name, value)
         rows = sp.csr_array(self.rows, dtype=np.float64, copy=True)
         rows.sum_duplicates()
         for part in (rows.data, rows.indices, rows.indptr):
             part.setflags(write=False)
         object.__setattr__(self, "rows", rows)
-        self.validate()
+        self._check_shapes()
+        self._check_values()
 
     def __repr__(self) -> str:
         return (
@@ -153,57 +154,23 @@ class TabularMDP:
         """Number of actions."""
         return int(self.row_index.shape[1])
 
-    def transition(self, state: int, action: int) -> FloatArray:
-        """Next-state distribution (n_states,) of one pair, with inadmissible actions as "mean"."""
-        row: FloatArray = self.rows[[int(self.row_index[state, action])]].toarray()[0]
-        return row
-
-    def dynamics(self, strategy: Strategy = "mean") -> tuple[sp.csr_array, IntArray]:
-        """The transition table under a strategy for inadmissible actions.
-
-        Args:
-            strategy: "terminate" sends inadmissible actions to death. "raise_exception" has the
-                rows of "mean": who evaluates or steps must refuse the pair first.
-
-        Returns:
-            rows (n_rows, n_states) csr float64 and row_index (n_states, n_actions) int64.
-
-        Raises:
-            InputError: The strategy is unknown.
-        """
-        check_strategy(strategy)
-        if strategy != "terminate":
-            return self.rows, self.row_index
-        return _terminating_dynamics(self)
-
-    def validate(self) -> None:
-        """Checks shapes, distributions, terminal states and rewards.
-
-        Raises:
-            InputError: A rule is broken; the message names what, where and what is accepted.
-        """
-        n_states, n_actions = self.n_states, self.n_actions
-        pairs = (n_states, n_actions)
-        for name, shape in (
-            ("rewards", (n_states,)),
-            ("start", (n_states,)),
-            ("terminal", (n_states,)),
-            ("admissible", pairs),
-            ("clinician", pairs),
-            ("sofa_scores", (n_states,)),
-            ("state_vectors", (n_states, *self.state_vectors.shape[1:])),
-            ("rows", (self.rows.shape[0], n_states)),
-        ):
+    def _check_shapes(self) -> None:
+        n_states, n_actions = pairs = self.row_index.shape
+        shapes: dict[str, tuple[Any, ...]] = dict.fromkeys(
+            ("rewards", "start", "terminal", "sofa_scores"), (n_states,)
+        )
+        shapes |= dict.fromkeys(("admissible", "clinician"), pairs)
+        shapes["state_vectors"] = (n_states, *self.state_vectors.shape[1:])
+        shapes["rows"] = (self.rows.shape[0], n_states)
+        for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise InputError(
                     f"{name} has shape {getattr(self, name).shape}; accepted: {shape}, "
                     f"as row_index has shape {pairs}"
                 )
-        if self.dose_grid.n_actions != n_actions:
-            raise InputError(
-                f"{self.dose_grid} makes {self.dose_grid.n_actions} actions; the tables have "
-                f"{n_actions}"
-            )
+        made = self.dose_grid.n_actions
+        if made != n_actions:
+            raise InputError(f"{self.dose_grid} makes {made} actions; the tables have {n_actions}")
         for name in ("death_state", "survival_state"):
             state = getattr(self, name)
             if not (0 <= state < n_states and self.terminal[state]):
@@ -211,72 +178,40 @@ class TabularMDP:
         if self.max_episode_steps < 1:
             raise InputError(f"max_episode_steps is {self.max_episode_steps}; accepted: 1 or more")
 
-        _reject((self.row_index < 0) | (self.row_index >= self.rows.shape[0]), "row_index", "state")
+    def _check_values(self) -> None:
+        rows, terminal, clinician = self.rows, self.terminal, self.clinician
+        distribution = "accepted: numbers of at least 0 that sum to 1"
+        outside = (self.row_index < 0) | (self.row_index >= rows.shape[0])
+        _reject(outside, "row_index: state", "index out of range")
         for name in ("rewards", "sofa_scores", "state_vectors"):
-            _reject(~np.isfinite(getattr(self, name)), name, "state", "accepted: finite numbers")
+            _reject(~np.isfinite(getattr(self, name)), f"{name}: state", "accepted: finite numbers")
 
-        entry_ok = np.isfinite(self.rows.data) & (self.rows.data >= 0)
-        bad_entry = np.bincount(_row_numbers(self.rows)[~entry_ok], minlength=self.rows.shape[0])
-        _reject(bad_entry > 0, "rows", "row", "accepted: finite numbers of at least 0")
-        _reject(
-            np.abs(self.rows.sum(axis=1) - 1) > _SUM_TOLERANCE,
-            "rows",
-            "row",
-            "accepted: each sums to 1",
-        )
-        if not (np.isfinite(self.start) & (self.start >= 0)).all() or (
-            abs(self.start.sum() - 1) > _SUM_TOLERANCE
-        ):
-            raise InputError("start is no distribution; accepted: numbers >= 0 that sum to 1")
-        _reject(self.terminal & (self.start > 0), "start", "state", "no episode starts in its end")
+        # A sum that is no number is not close to 1 either.
+        bad = ~(np.abs(rows.sum(axis=1) - 1) <= _SUM_TOLERANCE)
+        _reject(bad | (rows.min(axis=1).toarray() < 0), "rows: row", distribution)
+        if not (self.start.min() >= 0 and abs(self.start.sum() - 1) <= _SUM_TOLERANCE):
+            raise InputError(f"start is no distribution; {distribution}")
+        _reject(terminal & (self.start > 0), "start: state", "no episode starts in its end")
 
-        bad = ~(np.isfinite(self.clinician) & (self.clinician >= 0))
-        _reject(bad, "clinician", "state", "accepted: finite numbers of at least 0")
-        sums = self.clinician.sum(axis=1)
-        wrong = np.abs(sums - 1) > _SUM_TOLERANCE
-        wrong &= ~(self.terminal & (sums == 0))
-        _reject(wrong, "clinician", "state", "accepted: each row sums to 1 (0 in terminal states)")
-        _reject(
-            ~self.terminal & ~self.admissible.any(axis=1),
-            "admissible",
-            "state",
-            "accepted: at least one admissible action in each non-terminal state",
-        )
+        bad = ~(np.abs(clinician.sum(axis=1) - 1) <= _SUM_TOLERANCE) | (clinician < 0).any(axis=1)
+        bad &= ~(terminal & (clinician == 0).all(axis=1))
+        _reject(bad, "clinician: state", f"{distribution} (or, in terminal states, are all 0)")
+        bad = ~terminal & ~self.admissible.any(axis=1)
+        _reject(bad, "admissible: state", "accepted: one action or more in non-terminal states")
 
         # What follows the end must be the end, and must be worth nothing: planning stops there.
-        silent = self.terminal & (self.rewards == 0)
-        escapes = np.asarray(self.rows[:, ~silent].sum(axis=1) > 0)
-        _reject(
-            self.terminal & escapes[self.row_index].any(axis=1),
-            "rows",
-            "state",
-            "accepted: terminal states lead to terminal states without reward alone",
-        )
+        escapes = rows[:, ~(terminal & (self.rewards == 0))].sum(axis=1) > 0
+        bad = terminal & escapes[self.row_index].any(axis=1)
+        _reject(bad, "rows: state", "accepted: terminal states lead to terminal ones, unrewarded")
 
 
-def _reject(bad: BoolArray, name: str, what: str, rule: str = "index out of range") -> None:
+def _reject(bad: BoolArray, where: str, rule: str) -> None:
     """Raises `InputError` naming the first rows in which `bad` has a True."""
-    if not bad.any():
-        return
-    where = np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1))
-    named = ", ".join(str(row) for row in where[:_ROWS_NAMED])
-    more = f" and {len(where) - _ROWS_NAMED} more" if len(where) > _ROWS_NAMED else ""
-    raise InputError(f"{name}: {what} {named}{more}: {rule}")
-
-
-def _row_numbers(table: sp.csr_array) -> IntArray:
-    """Row of every stored entry."""
-    return np.repeat(np.arange(table.shape[0]), np.diff(table.indptr))
-
-
-@functools.lru_cache(maxsize=8)
-def _terminating_dynamics(mdp: TabularMDP) -> tuple[sp.csr_array, IntArray]:
-    death = sp.csr_array(([1.0], ([0], [mdp.death_state])), shape=(1, mdp.n_states))
-    # Once it is over the strategy has no say.
-    stays = mdp.admissible | mdp.terminal[:, None]
-    row_index = np.where(stays, mdp.row_index, mdp.rows.shape[0])
-    row_index.setflags(write=False)
-    return sp.csr_array(sp.vstack([mdp.rows, death], format="csr")), row_index
+    rows = np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1))
+    if len(rows):
+        named = ", ".join(map(str, rows[:_ROWS_NAMED]))
+        more = f" and {len(rows) - _ROWS_NAMED} more" if len(rows) > _ROWS_NAMED else ""
+        raise InputError(f"{where} {named}{more}: {rule}")
 
 
 def import_icu_sepsis() -> ModuleType:
@@ -314,11 +249,6 @@ def load_icu_sepsis() -> TabularMDP:
     admissible = np.zeros((n_states, n_actions), dtype=np.bool_)
     for state, actions in enumerate(tables["admissible_actions"]):
         admissible[state, actions] = True
-    terminal = np.zeros(n_states, dtype=np.bool_)
-    terminal[list(constants.STATES_TERMINAL)] = True
-    max_episode_steps = gymnasium.spec(ENVIRONMENT_ID).max_episode_steps
-    assert max_episode_steps is not None
-    n_iv_fluid_levels, n_vasopressor_levels = environment.action_space.nvec
     return TabularMDP(
         environment_id=ENVIRONMENT_ID,
         environment_version=importlib.metadata.version("icu-sepsis"),
@@ -332,9 +262,9 @@ def load_icu_sepsis() -> TabularMDP:
         state_vectors=environment.state_cluster_centers,
         death_state=constants.STATE_DEATH,
         survival_state=constants.STATE_SURVIVAL,
-        terminal=terminal,
-        max_episode_steps=max_episode_steps,
-        dose_grid=DoseGrid(int(n_iv_fluid_levels), int(n_vasopressor_levels)),
+        terminal=np.isin(np.arange(n_states), list(constants.STATES_TERMINAL)),
+        max_episode_steps=gymnasium.spec(ENVIRONMENT_ID).max_episode_steps or 0,
+        dose_grid=DoseGrid(*map(int, environment.action_space.nvec)),
     )
 
 
@@ -345,7 +275,7 @@ def _rewards_on_entering(every_row: sp.csr_array, r_mat: FloatArray, death: int)
     cannot), and death from anywhere, which the strategy "terminate" makes possible.
     """
     n_states = every_row.shape[1]
-    pair, entered = _row_numbers(every_row), every_row.indices
+    pair, entered = every_row.tocoo().coords
     paid = r_mat.reshape(every_row.shape)[pair, entered]
     rewards = np.zeros(n_states)
     rewards[entered] = paid
@@ -359,15 +289,11 @@ def _rewards_on_entering(every_row: sp.csr_array, r_mat: FloatArray, death: int)
 
 def _distinct_rows(every_row: sp.csr_array) -> tuple[sp.csr_array, IntArray]:
     """The distinct rows in order of first appearance, and which of them each row is."""
-    number_of: dict[bytes, int] = {}
-    firsts: list[int] = []
-    row_index = np.empty(every_row.shape[0], dtype=np.int64)
-    for row, (begin, end) in enumerate(
-        zip(every_row.indptr[:-1], every_row.indptr[1:], strict=True)
-    ):
-        key = every_row.indices[begin:end].tobytes() + every_row.data[begin:end].tobytes()
-        number = number_of.setdefault(key, len(firsts))
-        if number == len(firsts):
-            firsts.append(row)
-        row_index[row] = number
+    keys = [
+        every_row.indices[begin:end].tobytes() + every_row.data[begin:end].tobytes()
+        for begin, end in itertools.pairwise(every_row.indptr)
+    ]
+    number_of = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    row_index = np.array([number_of[key] for key in keys])
+    _, firsts = np.unique(row_index, return_index=True)
     return every_row[firsts], row_index

@@ -1,4 +1,4 @@
-"""What a policy is worth exactly, and the best and worst there is, solved from the tables.
+"""What a policy is worth exactly, and the best and worst there is, solved for on any `Dynamics`.
 
 An episode under a policy is a Markov chain with absorbing ends. With P its transition matrix
 between states that are no end and d the start, the expected visits x solve x (I - P) = d, and
@@ -15,8 +15,9 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg
 
+from sepsis_rl.dynamics import Dynamics
 from sepsis_rl.errors import InputError
-from sepsis_rl.mdp import BoolArray, FloatArray, IntArray, Strategy, TabularMDP, check_strategy
+from sepsis_rl.mdp import BoolArray, FloatArray, IntArray
 
 _RESIDUAL = 1e-13
 _MAX_SWEEPS = 10_000  # ICU-Sepsis settles in some 300
@@ -56,52 +57,46 @@ class Plan:
     actions: IntArray
 
 
-def evaluate(
-    mdp: TabularMDP,
-    probabilities: FloatArray,
-    *,
-    gamma: float = 1.0,
-    strategy: Strategy = "mean",
-) -> PolicyValue:
+def evaluate(dynamics: Dynamics, probabilities: FloatArray, *, gamma: float = 1.0) -> PolicyValue:
     """Solves for the exact value of a policy.
 
     Args:
-        mdp: The decision process.
+        dynamics: What follows each decision.
         probabilities: (n_states, n_actions), rows of non-terminal states sum to 1.
         gamma: Discount of `value`, in (0, 1]; the other figures are undiscounted.
-        strategy: What happens to inadmissible actions.
 
     Returns:
         Survival, length, value and visits.
 
     Raises:
-        InputError: A wrong shape, γ or strategy; the policy goes on forever; or the strategy is
-            "raise_exception" and an inadmissible action has a positive probability.
+        InputError: A wrong shape or γ; the policy goes on forever; or it comes to a forbidden pair.
     """
-    check_strategy(strategy)
     _check_gamma(gamma)
     probabilities = np.asarray(probabilities, dtype=np.float64)
-    if probabilities.shape != mdp.admissible.shape:
+    if probabilities.shape != dynamics.rewards.shape:
         raise InputError(
-            f"probabilities have shape {probabilities.shape}; accepted: {mdp.admissible.shape}"
+            f"probabilities have shape {probabilities.shape}; accepted: {dynamics.rewards.shape}"
         )
-    alive = ~mdp.terminal
+    alive = ~dynamics.terminal
     if not np.abs(probabilities[alive].sum(axis=1) - 1).max() <= 1e-6 or probabilities.min() < 0:
         raise InputError("probabilities are no policy; accepted: rows >= 0 that sum to 1")
-    moves = _state_transitions(mdp, probabilities, strategy)
-    if strategy == "raise_exception":
-        _refuse_inadmissible(mdp, probabilities, moves)
+    moves = dynamics.under(probabilities)
+    if dynamics.forbidden is not None:
+        _refuse_forbidden(dynamics.start, probabilities, dynamics.forbidden, moves)
 
-    visits = _discounted_visits(moves, mdp.start, 1.0)
-    entered = visits - mdp.start
-    if gamma == 1.0:
-        value = float(entered @ mdp.rewards)
+    arrivals = _discounted_visits(moves, dynamics.start, 1.0)
+    visits = np.where(alive, arrivals, 0.0)
+    entered = arrivals - dynamics.start
+    discounted = arrivals if gamma == 1.0 else _discounted_visits(moves, dynamics.start, gamma)
+    if dynamics.entry_rewards is None:
+        value = float((discounted[:, None] * probabilities * dynamics.rewards).sum())
+    elif gamma == 1.0:
+        value = float(entered @ dynamics.entry_rewards)
     else:
-        discounted = _discounted_visits(moves, mdp.start, gamma)
-        value = float((moves.T @ discounted) @ mdp.rewards)
-    visits = np.where(alive, visits, 0.0)
+        value = float((moves.T @ discounted) @ dynamics.entry_rewards)
+    survival = dynamics.survival_state
     return PolicyValue(
-        survival=float(entered[mdp.survival_state]),
+        survival=value if survival is None else float(entered[survival]),
         expected_length=float(visits.sum()),
         value=value,
         visits=visits[:, None] * probabilities,
@@ -109,69 +104,21 @@ def evaluate(
 
 
 def value_iteration(
-    mdp: TabularMDP,
+    dynamics: Dynamics,
     *,
     gamma: float = 1.0,
     maximize: bool = True,
     allowed: BoolArray | None = None,
-    strategy: Strategy = "mean",
-    tolerance: float = 1e-12,
-) -> Plan:
-    """The best or the worst that can be done in the decision process.
-
-    Args:
-        mdp: The decision process.
-        gamma: Discount in (0, 1].
-        maximize: False finds the worst policy.
-        allowed: (n_states, n_actions) bool, actions to choose from; None allows all (under
-            "raise_exception": the admissible ones).
-        strategy: What happens to inadmissible actions.
-        tolerance: Largest change of a state's value in the last sweep.
-
-    Returns:
-        Values and greedy actions.
-
-    Raises:
-        InputError: A wrong γ, strategy or mask, or values that do not settle.
-    """
-    rows, row_index = mdp.dynamics(strategy)
-    if strategy == "raise_exception":
-        allowed = mdp.admissible if allowed is None else allowed & mdp.admissible
-    reward = (rows @ mdp.rewards)[row_index]
-    return iterate_values(
-        rows,
-        row_index,
-        reward,
-        terminal=mdp.terminal,
-        allowed=allowed,
-        gamma=gamma,
-        maximize=maximize,
-        tolerance=tolerance,
-    )
-
-
-def iterate_values(
-    rows: sp.csr_array,
-    row_index: IntArray,
-    reward: FloatArray,
-    *,
-    terminal: BoolArray,
-    allowed: BoolArray | None = None,
-    gamma: float = 1.0,
-    maximize: bool = True,
     floor: float = -np.inf,
     tolerance: float = 1e-12,
 ) -> Plan:
-    """Value iteration over transition rows (Bellman, 1957), from values of 0.
+    """The best or the worst that can be done (Bellman, 1957), from values of 0.
 
     Args:
-        rows: (n_rows, n_states) csr, next-state distributions.
-        row_index: (n_states, n_actions) int64, the row of each pair.
-        reward: (n_states, n_actions) float64, expected immediate reward of each pair.
-        terminal: (n_states,) bool, states worth 0.
-        allowed: (n_states, n_actions) bool; None allows all.
+        dynamics: What follows each decision. Forbidden pairs are never chosen.
         gamma: Discount in (0, 1].
-        maximize: False finds the worst.
+        maximize: False finds the worst policy.
+        allowed: (n_states, n_actions) bool, actions to choose from; None allows all.
         floor: No state is worth less; keeps a loop with costs from sinking forever.
         tolerance: Largest change of a state's value in the last sweep.
 
@@ -179,25 +126,27 @@ def iterate_values(
         Values and greedy actions.
 
     Raises:
-        InputError: γ is out of range, a non-terminal state has no allowed action, or the values
-            do not settle (with γ = 1, a loop that pays forever).
+        InputError: γ or the mask is wrong, a non-terminal state has no allowed action, or the
+            values do not settle (with γ = 1, a loop that pays forever).
     """
     _check_gamma(gamma)
-    if allowed is None:
-        allowed = np.ones(row_index.shape, dtype=np.bool_)
-    if allowed.shape != row_index.shape:
-        raise InputError(f"allowed has shape {allowed.shape}; accepted: {row_index.shape}")
-    stuck = ~terminal & ~allowed.any(axis=1)
+    shape, terminal = dynamics.rewards.shape, dynamics.terminal
+    choosable = np.ones(shape, dtype=np.bool_) if allowed is None else allowed
+    if choosable.shape != shape:
+        raise InputError(f"allowed has shape {choosable.shape}; accepted: {shape}")
+    if dynamics.forbidden is not None:
+        choosable = choosable & ~dynamics.forbidden
+    choosable = choosable | terminal[:, None]
+    stuck = ~choosable.any(axis=1)
     if stuck.any():
         raise InputError(
             f"state {int(np.flatnonzero(stuck)[0])} has no allowed action; accepted: at least one "
             "in each non-terminal state"
         )
-    choosable = allowed | terminal[:, None]
     sign = 1.0 if maximize else -1.0
     values = np.zeros(len(terminal))
     for _ in range(_MAX_SWEEPS):
-        q = reward + gamma * (rows @ values)[row_index]
+        q = dynamics.rewards + gamma * dynamics.expected(values)
         q[terminal] = 0.0
         scores = np.where(choosable, sign * q, -np.inf)
         new_values = np.maximum(sign * scores.max(axis=1), floor)
@@ -218,34 +167,22 @@ def _check_gamma(gamma: float) -> None:
         raise InputError(f"gamma is {gamma}; accepted: above 0, at most 1")
 
 
-def _state_transitions(
-    mdp: TabularMDP, probabilities: FloatArray, strategy: Strategy
-) -> sp.csr_array:
-    """Transitions (n_states, n_states) under a policy; from terminal states there are none."""
-    rows, row_index = mdp.dynamics(strategy)
-    state, action = np.nonzero(probabilities * ~mdp.terminal[:, None])
-    weights = sp.csr_array(
-        (probabilities[state, action], (state, row_index[state, action])),
-        shape=(mdp.n_states, rows.shape[0]),
-    )
-    return weights @ rows
-
-
-def _refuse_inadmissible(mdp: TabularMDP, probabilities: FloatArray, moves: sp.csr_array) -> None:
-    reached = mdp.start > 0
+def _refuse_forbidden(
+    start: FloatArray, probabilities: FloatArray, forbidden: BoolArray, moves: sp.csr_array
+) -> None:
+    reached = start > 0
     while True:
         # Reachability in whole steps, not visits > 0: a solve leaves rounding noise.
         further = reached | (moves.T @ reached.astype(np.float64) > 0)
         if (further == reached).all():
             break
         reached = further
-    refused = (reached & ~mdp.terminal)[:, None] & (probabilities > 0) & ~mdp.admissible
+    refused = reached[:, None] & (probabilities > 0) & forbidden
     if refused.any():
         state, action = (int(where[0]) for where in np.nonzero(refused))
         raise InputError(
-            f"under the strategy raise_exception the policy takes inadmissible actions, first "
-            f"{action} ({mdp.dose_grid.name(action)}) in state {state}; accepted: admissible "
-            "actions alone, or another strategy"
+            f"the policy takes inadmissible actions, which are forbidden here, first action "
+            f"{action} in state {state}; accepted: admissible actions alone"
         )
 
 

@@ -7,19 +7,17 @@ every evaluator takes the table and never sees who made it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.sparse as sp
+import numpy.typing as npt
 
+from sepsis_rl.dynamics import Counts, pooled_dynamics, true_dynamics
 from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import BoolArray, FloatArray, IntArray, Strategy, TabularMDP
-from sepsis_rl.planning import iterate_values, value_iteration
+from sepsis_rl.planning import value_iteration
 
 _SUM_TOLERANCE = 1e-6
-
-Allowed = Literal["admissible", "supported"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +72,6 @@ class Policy:
         """Whether every state has one action of probability 1."""
         return bool((self.probabilities.max(axis=1) == 1.0).all())
 
-    def greedy(self) -> Policy:
-        """The policy that always takes the most likely action."""
-        return greedy_policy(self.name, self.probabilities)
-
     def softened(self, epsilon: float, behavior: Policy) -> Policy:
         """This policy with probability 1 - ε, another with ε.
 
@@ -90,35 +84,73 @@ class Policy:
         """
         if not 0.0 <= epsilon <= 1.0:
             raise InputError(f"epsilon is {epsilon}; accepted: 0 to 1")
-        self._check_shape(behavior.probabilities, f"policy {behavior.name!r}")
+        if behavior.probabilities.shape != self.probabilities.shape:
+            raise InputError(
+                f"policy {behavior.name!r} has shape {behavior.probabilities.shape}; accepted: "
+                f"{self.probabilities.shape}, that of policy {self.name!r}"
+            )
         mixture = (1.0 - epsilon) * self.probabilities + epsilon * behavior.probabilities
         return Policy(self.name, mixture)
 
-    def masked(self, allowed: BoolArray) -> Policy:
-        """This policy restricted to allowed actions and renormalized.
 
-        A state in which the policy has no probability on allowed actions gets the uniform
-        distribution over them. A state that allows nothing keeps its row.
+def policies_from_scores(
+    names: Sequence[str],
+    scores: npt.NDArray[np.floating],
+    *,
+    allowed: BoolArray | None = None,
+    sampled: bool = False,
+) -> list[Policy | None]:
+    """Makes policies of the scores that networks give to actions.
 
-        Args:
-            allowed: (n_states, n_actions) bool.
+    Args:
+        names: The policies' names, one for each member.
+        scores: (members, n_states, n_actions); action values, or logits of action probabilities.
+        allowed: Actions that the policies keep to, (n_states, n_actions) bool. A state that allows
+            none allows all; None allows all everywhere.
+        sampled: The policies take an action with the softmax of its score. Otherwise they take the
+            one with the highest score, the lowest index on ties.
 
-        Raises:
-            InputError: The shapes differ.
-        """
-        allowed = np.asarray(allowed, dtype=np.bool_)
-        self._check_shape(allowed, "the mask")
-        kept = self.probabilities * allowed
-        kept = np.where(kept.sum(axis=1, keepdims=True) > 0, kept, allowed)
-        kept = np.where(allowed.any(axis=1, keepdims=True), kept, self.probabilities)
-        return Policy(self.name, kept / kept.sum(axis=1, keepdims=True))
+    Returns:
+        A policy for each member; None for one whose scores, allowed or not, are not all finite: it
+        has diverged and has no policy.
 
-    def _check_shape(self, other: FloatArray | BoolArray, what: str) -> None:
-        if other.shape != self.probabilities.shape:
+    Raises:
+        InputError: The mask has another shape than the scores of a member.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    if allowed is None:
+        allowed = np.ones(scores.shape[1:], dtype=np.bool_)
+    if allowed.shape != scores.shape[1:]:
+        raise InputError(f"the mask has shape {allowed.shape}; accepted: {scores.shape[1:]}")
+    allowed = allowed | ~allowed.any(axis=1, keepdims=True)
+    make = _softmax_policy if sampled else greedy_policy
+    return [
+        make(name, np.where(allowed, own, -np.inf)) if np.isfinite(own).all() else None
+        for name, own in zip(names, scores, strict=True)
+    ]
+
+
+def stack_policies(policies: Sequence[Policy], shape: tuple[int, ...]) -> FloatArray:
+    """The tables of policies, one after the other.
+
+    Args:
+        policies: At least one.
+        shape: What each has to have, (n_states, n_actions).
+
+    Returns:
+        float64 (policies, n_states, n_actions).
+
+    Raises:
+        InputError: There are no policies, or one has another shape.
+    """
+    if not policies:
+        raise InputError("there are no policies; accepted: at least one")
+    for policy in policies:
+        if policy.probabilities.shape != shape:
             raise InputError(
-                f"{what} has shape {other.shape}; accepted: {self.probabilities.shape}, that of "
-                f"policy {self.name!r}"
+                f"policy {policy.name!r} has shape {policy.probabilities.shape}; accepted: {shape}"
             )
+    return np.stack([policy.probabilities for policy in policies])
 
 
 def greedy_policy(name: str, scores: FloatArray) -> Policy:
@@ -139,48 +171,9 @@ def greedy_policy(name: str, scores: FloatArray) -> Policy:
     return Policy(name, probabilities)
 
 
-def softmax_policy(name: str, logits: FloatArray) -> Policy:
-    """Takes an action with the softmax of its logits.
-
-    Args:
-        name: The policy's name.
-        logits: (n_states, n_actions).
-
-    Raises:
-        InputError: A logit is NaN or +infinity, or the logits are no matrix.
-    """
-    logits = np.asarray(logits, dtype=np.float64)
-    if logits.ndim != 2 or not (logits < np.inf).all():
-        raise InputError(f"policy {name!r}: logits must be a matrix without NaN or infinity")
+def _softmax_policy(name: str, logits: FloatArray) -> Policy:
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     return Policy(name, weights / weights.sum(axis=1, keepdims=True))
-
-
-def policies_from_scores(
-    names: Sequence[str],
-    scores: FloatArray,
-    *,
-    allowed: BoolArray | None = None,
-    sampled: bool = False,
-) -> list[Policy | None]:
-    """Makes a policy of each member's scores.
-
-    Args:
-        names: The policies' names, one for each member.
-        scores: (members, n_states, n_actions).
-        allowed: Actions that the policies keep to, (n_states, n_actions) bool; None for all.
-        sampled: Sample from the softmax of the scores instead of taking the highest.
-
-    Returns:
-        The policies; None where a member's scores are not all finite, since it has diverged.
-    """
-    make = softmax_policy if sampled else greedy_policy
-    return [
-        make(name, own if allowed is None else np.where(allowed, own, -np.inf))
-        if np.isfinite(own).all()
-        else None
-        for name, own in zip(names, scores, strict=True)
-    ]
 
 
 def random_policy(mdp: TabularMDP) -> Policy:
@@ -217,103 +210,53 @@ def epsilon_clinician_policy(mdp: TabularMDP, epsilon: float = 0.1) -> Policy:
 
 def optimal_policy(mdp: TabularMDP, gamma: float = 1.0, strategy: Strategy = "mean") -> Policy:
     """The best policy there is, by value iteration on the true tables."""
-    plan = value_iteration(mdp, gamma=gamma, strategy=strategy)
-    return _policy_of_actions("optimal", plan.actions, mdp.n_actions)
-
-
-def worst_policy(mdp: TabularMDP) -> Policy:
-    """The worst policy there is."""
-    plan = value_iteration(mdp, maximize=False)
-    return _policy_of_actions("worst", plan.actions, mdp.n_actions)
-
-
-def _policy_of_actions(name: str, actions: IntArray, n_actions: int) -> Policy:
-    return Policy(name, np.eye(n_actions)[actions])
+    plan = value_iteration(true_dynamics(mdp, strategy), gamma=gamma)
+    return Policy("optimal", np.eye(mdp.n_actions)[plan.actions])
 
 
 def tabular_policy(
-    mdp: TabularMDP,
-    counts: sp.csr_array,
+    counts: Counts,
     *,
+    admissible: BoolArray | None = None,
     prior: float = 5.0,
     penalty: float = 0.05,
     gamma: float = 1.0,
-    allowed: Allowed = "admissible",
 ) -> Policy:
-    """Value iteration on the data's own counts: what the data say without any network.
+    """Value iteration on the records' own counts: what they say without any network.
 
-    The model of a pair (s, a) is its own transitions plus `prior` transitions distributed like all
-    transitions seen from s, whatever the action; a pair never seen has that pooled distribution
-    alone, and a state never seen the one pooled over the whole data set. Its reward is the
-    expected reward on entering the next state. Each step of a plan costs penalty / √N, where N is
-    how often the pair was seen (a pair never seen costs as one seen once), so that plans keep to
+    What follows a pair is its own transitions and `prior` more like all those recorded in its
+    state (see `pooled_dynamics`). Each step of a plan costs penalty / √N, where N is how often the
+    pair was recorded (a pair never recorded costs as one recorded once), so that plans keep to
     what is known. The cost is part of every Bellman backup, not of the last choice alone: charged
     only there, survival after 5,000 episodes was 0.004 lower, while other readings of N (plus 1,
     plus the prior's, unseen pairs cheaper or dearer) changed nothing beyond the noise.
 
-    Of `mdp`, only the rewards on entering a state (visible in the data), the terminal states and
-    the admissible actions are used.
-
     Args:
-        mdp: The decision process.
-        counts: (n_states * n_actions, n_states), transitions in the data; the row of a pair is
-            state * n_actions + action.
-        prior: Weight of the pooled distribution, in transitions, at least 0.
+        counts: The records.
+        admissible: (n_states, n_actions) bool, actions to choose from; a state that has none
+            allows all. None keeps to the recorded ones.
+        prior: Weight of the state's pooled row, in decisions, at least 0.
         penalty: At least 0.
         gamma: Discount in (0, 1].
-        allowed: "admissible" chooses among admissible actions, "supported" among those seen in
-            the data (in states never seen, among all).
 
     Returns:
         The greedy policy.
 
     Raises:
-        InputError: Counts of another shape or negative, or an option out of range.
+        InputError: There are no counts, or an option is out of range or of another shape.
     """
-    if allowed not in ("admissible", "supported"):
-        raise InputError(f"allowed is {allowed!r}; accepted: 'admissible' or 'supported'")
-    if not (0 <= prior < np.inf and 0 <= penalty < np.inf):
-        raise InputError(f"prior is {prior}, penalty is {penalty}; accepted: 0 or more")
-    n_states, n_actions = mdp.n_states, mdp.n_actions
-    if counts.shape != (n_states * n_actions, n_states):
-        raise InputError(
-            f"counts have shape {counts.shape}; accepted: ({n_states * n_actions}, {n_states})"
-        )
-    counts = sp.csr_array(counts, dtype=np.float64)
-    if counts.nnz == 0 or counts.data.min() < 0:
-        raise InputError("counts are empty or negative; accepted: transitions counted from data")
-
-    n_pair = np.asarray(counts.sum(axis=1))
-    seen = np.flatnonzero(n_pair)
-    of_state = sp.kron(sp.eye_array(n_states), np.ones((1, n_actions)), format="csr")
-    pooled = _normalized(of_state @ counts)
-    everywhere = _normalized(sp.csr_array(counts.sum(axis=0)[None, :]))
-    own = _normalized(counts[seen] + prior * pooled[seen // n_actions])
-    rows = sp.csr_array(sp.vstack([pooled, own, everywhere], format="csr"))
-
-    row_of_pair = np.repeat(np.arange(n_states), n_actions)
-    unvisited = n_pair.reshape(n_states, n_actions).sum(axis=1) == 0
-    row_of_pair[np.repeat(unvisited, n_actions)] = rows.shape[0] - 1
-    row_of_pair[seen] = n_states + np.arange(len(seen))
-    row_index = row_of_pair.reshape(n_states, n_actions)
-
-    cost = penalty / np.sqrt(np.maximum(n_pair, 1.0)).reshape(n_states, n_actions)
-    choices = mdp.admissible if allowed == "admissible" else (n_pair > 0).reshape(cost.shape)
-    plan = iterate_values(
-        rows,
-        row_index,
-        (rows @ mdp.rewards)[row_index] - cost,
-        terminal=mdp.terminal,
+    if not 0 <= penalty < np.inf:
+        raise InputError(f"penalty is {penalty}; accepted: 0 or more")
+    if not counts.pairs.any():
+        raise InputError("the counts are empty; accepted: transitions counted from records")
+    recorded = pooled_dynamics(counts, prior)
+    costs = penalty / np.sqrt(np.maximum(counts.pairs, 1.0))
+    choices = counts.pairs > 0 if admissible is None else admissible
+    plan = value_iteration(
+        replace(recorded, rewards=recorded.rewards - costs),
         allowed=choices | ~choices.any(axis=1, keepdims=True),
         gamma=gamma,
-        # With costs, a loop seen in the data would be worth minus infinity.
-        floor=min(0.0, float(mdp.rewards.min())),
+        # With costs, a loop seen in the records would be worth minus infinity.
+        floor=min(0.0, float(recorded.rewards.min())),
     )
-    return _policy_of_actions("tabular", plan.actions, n_actions)
-
-
-def _normalized(counts: sp.csr_array) -> sp.csr_array:
-    """Rows divided by their sums; empty rows stay empty."""
-    sums = np.asarray(counts.sum(axis=1))
-    scale = np.divide(1.0, sums, out=np.zeros_like(sums), where=sums > 0)
-    return sp.csr_array(sp.diags_array(scale) @ counts)
+    return Policy("tabular", np.eye(counts.pairs.shape[1])[plan.actions])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from sepsis_rl.envs import BatchedSepsisEnv, make_env
 from sepsis_rl.errors import InputError
-from sepsis_rl.mdp import FloatArray, Strategy, TabularMDP
+from sepsis_rl.mdp import Strategy, TabularMDP
+from sepsis_rl.policies import Policy, stack_policies
 from sepsis_rl.randomness import ACTION, hash_address, uniform
 
 
@@ -31,7 +33,7 @@ class Rollout:
 
 def roll_out(
     mdp: TabularMDP,
-    probabilities: Tensor | FloatArray,
+    policies: Sequence[Policy],
     *,
     patients: Tensor,
     seed: int,
@@ -48,11 +50,10 @@ def roll_out(
 
     Args:
         mdp: The decision process.
-        probabilities: (policies, n_states, n_actions), rows summing to 1.
+        policies: The policies.
         patients: (n,) int64, the patients' addresses.
-        seed: Address of all draws, together with
-        stage: a number for the occasion (validation, test, ...), so that occasions do not share
-            patients.
+        seed: Seed of all draws.
+        stage: Number of the evaluation stage; stages draw different patients.
         strategy: What happens to inadmissible actions.
         separate_actions: Policies that sample draw their actions from numbers of their own instead
             of common ones, so that one policy given twice is two tries.
@@ -62,14 +63,12 @@ def roll_out(
         Outcomes (policies, n) on `device`.
 
     Raises:
-        InputError: Probabilities of another shape, no policies or no patients.
+        InputError: A policy of another shape, no policies or no patients.
         icu_sepsis.utils.exceptions.InadmissibleActionError: As in `BatchedSepsisEnv.step`.
     """
-    table = torch.tensor(probabilities) if isinstance(probabilities, np.ndarray) else probabilities
-    table = table.detach().to(device, torch.float64)
-    n_policies, n_patients = _check_rollout(mdp.admissible.shape, tuple(table.shape), patients)
-    n_actions = mdp.n_actions
-
+    _check_patients(patients)
+    tables = torch.tensor(stack_policies(policies, mdp.admissible.shape), device=device)
+    n_policies, n_patients = len(policies), len(patients)
     env = BatchedSepsisEnv(
         mdp,
         n_policies * n_patients,
@@ -84,11 +83,32 @@ def roll_out(
     keys = env.episode_keys
     if separate_actions:
         keys = hash_address(keys, policy)  # type: ignore[assignment]
+    rollout = _play(env, states, tables, policy, keys)
+    shape = (n_policies, n_patients)
+    return Rollout(survived=rollout.survived.view(shape), length=rollout.length.view(shape))
+
+
+def _play(
+    env: BatchedSepsisEnv, states: Tensor, tables: Tensor, policy: Tensor, keys: Tensor
+) -> Rollout:
+    """Plays the episode that every environment has begun.
+
+    Args:
+        env: The environment, without automatic resets.
+        states: Their first states, (num_envs,).
+        tables: Policies, (policies, n_states, n_actions).
+        policy: Which of them treats each patient, (num_envs,).
+        keys: Address of each patient's action draws, (num_envs,).
+
+    Returns:
+        Outcomes, (num_envs,) each.
+    """
+    n_actions = env.mdp.n_actions
     # Rows of all policies, one below the other; each ends at exactly 1, above every draw.
-    cumulative = table.reshape(-1, n_actions).cumsum(dim=1)
+    cumulative = tables.reshape(-1, n_actions).cumsum(dim=1)
     cumulative = cumulative / cumulative[:, -1:]
-    deterministic = bool((table.amax(dim=2) == 1).all())
-    greedy = table.reshape(-1, n_actions).argmax(dim=1)
+    deterministic = bool((tables.amax(dim=2) == 1).all())
+    greedy = tables.reshape(-1, n_actions).argmax(dim=1)
 
     survived = torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
     length = torch.zeros(env.num_envs, dtype=torch.int64, device=env.device)
@@ -96,7 +116,7 @@ def roll_out(
     active = torch.arange(env.num_envs, device=env.device)
     step = 0
     while len(active):
-        rows = policy[active] * mdp.n_states + states[active]
+        rows = policy[active] * env.mdp.n_states + states[active]
         if deterministic:
             actions[active] = greedy[rows]
         else:
@@ -108,15 +128,14 @@ def roll_out(
         step += 1
         over = (terminated | truncated)[active]
         ended = active[over]
-        survived[ended] = states[ended] == mdp.survival_state
+        survived[ended] = states[ended] == env.mdp.survival_state
         length[ended] = step
         active = active[~over]
-    shape = (n_policies, n_patients)
-    return Rollout(survived=survived.view(shape), length=length.view(shape))
+    return Rollout(survived=survived, length=length)
 
 
 def roll_out_real(
-    probabilities: FloatArray,
+    policies: Sequence[Policy],
     *,
     patients: Tensor,
     seed: int,
@@ -129,25 +148,26 @@ def roll_out_real(
     numbers, seeded for each patient by (seed, stage, patient).
 
     Args:
-        probabilities: (policies, n_states, n_actions), rows summing to 1.
+        policies: The policies.
         patients: (n,) int64, the patients' addresses.
-        seed: Address of all draws, together with
-        stage: a number for the occasion.
+        seed: Seed of all draws.
+        stage: Number of the evaluation stage; stages draw different patients.
         strategy: What happens to inadmissible actions.
 
     Returns:
         Outcomes (policies, n), on the CPU.
 
     Raises:
-        InputError: Probabilities of another shape, no policies or no patients.
+        InputError: A policy of another shape, no policies or no patients.
         icu_sepsis.utils.exceptions.InadmissibleActionError: The strategy is "raise_exception" and
             a policy takes an inadmissible action.
     """
     env = make_env(strategy)
     inner: Any = env.unwrapped
-    pairs = (inner.num_states, inner.num_actions)
-    n_policies, n_patients = _check_rollout(pairs, probabilities.shape, patients)
-    cumulative = np.cumsum(probabilities, axis=2)
+    _check_patients(patients)
+    tables = stack_policies(policies, (inner.num_states, inner.num_actions))
+    n_policies, n_patients = len(policies), len(patients)
+    cumulative = np.cumsum(tables, axis=2)
     cumulative /= cumulative[:, :, -1:]
     survived = torch.zeros(n_policies, n_patients, dtype=torch.bool)
     length = torch.zeros(n_policies, n_patients, dtype=torch.int64)
@@ -171,22 +191,14 @@ def roll_out_real(
 
 
 def _stage_seed(seed: int, stage: int) -> int:
-    """The environment's seed for a run's seed and an occasion."""
+    """The environment's seed for a run's seed and a stage."""
     word = hash_address(seed, stage)
     assert isinstance(word, int)
     return word
 
 
-def _check_rollout(
-    pairs: tuple[int, ...], shape: tuple[int, ...], patients: Tensor
-) -> tuple[int, int]:
-    """Checks what is rolled out; returns the numbers of policies and patients."""
-    if len(shape) != 3 or shape[1:] != pairs or shape[0] == 0:
-        raise InputError(
-            f"probabilities have shape {shape}; accepted: (policies, {pairs[0]}, {pairs[1]})"
-        )
+def _check_patients(patients: Tensor) -> None:
     if patients.ndim != 1 or len(patients) == 0:
         raise InputError(
             f"patients have shape {tuple(patients.shape)}; accepted: (n,), n of 1 or more"
         )
-    return shape[0], len(patients)

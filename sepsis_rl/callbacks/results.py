@@ -173,7 +173,7 @@ def _baselines(data: OfflineDataModule, mdp: TabularMDP, strategy: Strategy) -> 
         random_policy(mdp),
         clinician_policy(mdp),
         clinician_mode_policy(mdp),
-        tabular_policy(mdp, data.train.counts(data.n_states, data.n_actions)),
+        tabular_policy(data.train.counts(data.n_states, data.n_actions), admissible=mdp.admissible),
         optimal_policy(mdp, strategy=strategy),
     ]
     if strategy != "raise_exception":

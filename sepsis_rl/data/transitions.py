@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 
 from sepsis_rl.data.rules import check_rules
+from sepsis_rl.dynamics import CountedEpisodes, Counts
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import atomic_write, read_arrays
 
@@ -188,20 +188,26 @@ class Transitions:
 
     # -- counts --------------------------------------------------------------------------------
 
-    def counts(self, n_states: int, n_actions: int) -> sp.csr_array:
-        """How often each state, action and next state occur together.
+    def counts(self, n_states: int, n_actions: int) -> Counts:
+        """Adds the transitions up: what dynamics are estimated from.
 
         Args:
             n_states: Number of states.
             n_actions: Number of actions.
-
-        Returns:
-            int64 (n_states * n_actions, n_states); row `state * n_actions + action`.
         """
-        pair = self.observation * n_actions + self.action
-        ones = np.ones(len(self), dtype=np.int64)
-        shape = (n_states * n_actions, n_states)
-        return sp.csr_array((ones, (pair, self.next_observation)), shape=shape)
+        episodes = CountedEpisodes(
+            episode=np.repeat(np.arange(self.n_episodes), np.diff(self._starts, append=len(self))),
+            observation=self.observation,
+            action=self.action,
+            reward=self.reward.astype(np.float64),
+            next_observation=self.next_observation,
+            terminated=self.terminated,
+            starts=self.observation[self._starts],
+            returns=self.returns(),
+            n_states=n_states,
+            n_actions=n_actions,
+        )
+        return episodes.sample(np.ones((1, self.n_episodes)))
 
     def pair_counts(self, n_states: int, n_actions: int) -> npt.NDArray[np.int64]:
         """How often each action was taken in each state, int64 (n_states, n_actions)."""

@@ -7,9 +7,10 @@ from typing import Final
 
 import numpy as np
 
+from sepsis_rl.dynamics import CountedEpisodes, Unseen
 from sepsis_rl.mdp import FloatArray
 from sepsis_rl.ope.episodes import Episodes
-from sepsis_rl.ope.fitted_q import CountModel, Unseen, fitted_q_evaluation
+from sepsis_rl.ope.fitted_q import FittedQEvaluation
 from sepsis_rl.ope.importance import ImportanceWeights, sum_normalized_by_step
 
 FOLDS: Final = 5
@@ -30,7 +31,7 @@ class CrossFit:
 
 def cross_fit(
     tables: FloatArray,
-    model: CountModel,
+    counted: CountedEpisodes,
     episodes: Episodes,
     unseen: Unseen = "pooled",
     folds: int = FOLDS,
@@ -43,8 +44,8 @@ def cross_fit(
 
     Args:
         tables: Probabilities, (policies, n_states, n_actions).
-        model: Counts of the episodes.
-        episodes: The records.
+        counted: The episodes, prepared for counting.
+        episodes: The same episodes.
         unseen: What a pair without a count is worth.
         folds: Number of folds; of fewer episodes, each is one.
 
@@ -58,12 +59,13 @@ def cross_fit(
     if folds < 2:
         return CrossFit(start_value, td_error)
     fold = np.arange(n) % folds  # of episodes by length, so that folds are alike
-    others = model.sample((fold != np.arange(folds)[:, None]).astype(np.float64))
+    others = counted.sample((fold != np.arange(folds)[:, None]).astype(np.float64))
+    model = FittedQEvaluation(others, gamma=episodes.gamma, unseen=unseen)
     fold_of_row = fold[episodes.episode]
     state, action = episodes.observation, episodes.action
     goes_on = episodes.gamma * ~episodes.terminated
     for policy, table in enumerate(tables):
-        fitted = fitted_q_evaluation(table, others, unseen)
+        fitted = model.fit(table)
         start_value[policy] = fitted.v[fold, episodes.starts]
         td_error[policy] += goes_on * fitted.v[fold_of_row, episodes.next_observation]
         td_error[policy] -= fitted.q[fold_of_row, state, action]

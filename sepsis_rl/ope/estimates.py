@@ -9,17 +9,13 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 import torch
 
+from sepsis_rl.dynamics import Unseen
 from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import FloatArray
 from sepsis_rl.metrics import Interval
 from sepsis_rl.ope.doubly_robust import cross_fit, doubly_robust, weighted_doubly_robust
 from sepsis_rl.ope.episodes import Episodes
-from sepsis_rl.ope.fitted_q import (
-    CountModel,
-    Unseen,
-    fitted_q_evaluation,
-    fitted_values,
-)
+from sepsis_rl.ope.fitted_q import FittedQEvaluation, count_episodes, refitted_values
 from sepsis_rl.ope.importance import (
     importance_sampling,
     importance_weights,
@@ -171,9 +167,8 @@ def evaluate_off_policy(
     )
     tables = np.stack([policy.probabilities for policy in soft])
     weights = importance_weights(tables, episodes, clip)
-    model = CountModel(episodes)
+    counted = count_episodes(episodes)
     ones = np.ones((1, len(episodes)))
-    whole = model.sample(ones)
 
     linear: dict[Estimator, Callable[[FloatArray], FloatArray]] = {
         "is": lambda counts: importance_sampling(weights, episodes, counts),
@@ -184,7 +179,7 @@ def evaluate_off_policy(
         ),
     }
     if {"dr", "wdr"} & set(estimators):
-        fit = cross_fit(tables, model, episodes)
+        fit = cross_fit(tables, counted, episodes)
         linear["dr"] = lambda counts: doubly_robust(weights, fit, episodes, counts)
         linear["wdr"] = lambda counts: weighted_doubly_robust(weights, fit, episodes, counts)
     fitted: dict[Estimator, Unseen] = {"fqe": "pooled", "fqe_zero": "zero"}
@@ -195,7 +190,10 @@ def evaluate_off_policy(
         if name in linear:
             estimates[name] = linear[name](ones)[0]
         else:
-            results = [fitted_q_evaluation(table, whole, fitted[name]) for table in tables]
+            model = FittedQEvaluation(
+                counted.sample(ones), gamma=episodes.gamma, unseen=fitted[name]
+            )
+            results = [model.fit(table) for table in tables]
             estimates[name] = np.concatenate([result.value for result in results])
             if name == "fqe" or "fqe" not in estimators:  # with `fqe_zero` alone, by its visits
                 unseen_rate = np.concatenate([result.unseen_share for result in results])
@@ -210,11 +208,12 @@ def evaluate_off_policy(
         for name in estimators:
             if name in linear:
                 replicates[name][block] = linear[name](counts)
-        refitted = model.sample(counts) if refit and "fqe" in estimators else None
-        for column, table in enumerate(tables):
-            if refitted is not None:
-                replicates["fqe"][block, column] = fitted_values(table, refitted)
-            advance(len(counts))
+        if refit and "fqe" in estimators:
+            replicates["fqe"][block] = refitted_values(
+                tables, counted, counts, gamma=episodes.gamma, advance=advance
+            )
+        else:
+            advance(len(counts) * len(tables))
     return OffPolicyScores(
         policies=soft,
         epsilon=np.array([epsilon * policy.is_deterministic for policy in policies]),

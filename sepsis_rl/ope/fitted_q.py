@@ -2,107 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Any, Final
 
 import numpy as np
 import scipy.sparse as sp
 
+from sepsis_rl.dynamics import CountedEpisodes, Counts, Unseen, pooled_dynamics
 from sepsis_rl.errors import InputError
-from sepsis_rl.mdp import BoolArray, FloatArray, IntArray
+from sepsis_rl.mdp import FloatArray
 from sepsis_rl.ope.episodes import Episodes
 from sepsis_rl.planning import solve_chain
 
-Unseen = Literal["pooled", "zero"]
-UNSEEN_RULES: Final[tuple[Unseen, ...]] = get_args(Unseen)
-"""What a pair of state and action is worth that the records never have: `pooled`, the mean over
-all recorded decisions in that state (in a state never visited, the mean return); or `zero`."""
-
-
 # More visits than this, to whatever state, are the rounding of a loop that is never left.
 _MOST_VISITS: Final = 1e9
-
-
-class CountModel:
-    """What follows each state and action in recorded episodes, counted once for all samples.
-
-    Args:
-        episodes: The records.
-    """
-
-    def __init__(self, episodes: Episodes) -> None:
-        self.episodes = episodes
-        n_states, n_actions = episodes.n_states, episodes.n_actions
-        state, action = episodes.observation, episodes.action
-        goes_on = np.flatnonzero(~episodes.terminated)
-        # Each distinct transition that does not end its episode; those of one move, from a state
-        # to the next one whatever the action, stand together.
-        move = state * n_states + episodes.next_observation
-        triples, column = np.unique((move * n_actions + action)[goes_on], return_inverse=True)
-        moves, self.move = np.unique(triples // n_actions, return_inverse=True)
-        source, self.arrival = np.divmod(triples // n_actions, n_states)
-        self.pair = source * n_actions + triples % n_actions
-        source, target = np.divmod(moves, n_states)
-        self.target = target.astype(np.int32)
-        self.row_ends = np.cumsum(np.bincount(source, minlength=n_states))
-
-        # (episodes, ...): how often an episode has a pair, a transition, the rewards it collects.
-        pair, n_pairs = state * n_actions + action, n_states * n_actions
-        self.pairs = _by_episode(episodes, episodes.episode, pair, n_pairs)
-        self.rewards = _by_episode(episodes, episodes.episode, pair, n_pairs, episodes.reward)
-        self.triples = _by_episode(episodes, episodes.episode[goes_on], column, len(triples))
-        self.starts = _by_episode(episodes, np.arange(len(episodes)), episodes.starts, n_states)
-
-    def sample(self, counts: FloatArray) -> CountedSamples:
-        """The counts of samples of the episodes.
-
-        Args:
-            counts: How often each episode counts, (samples, episodes); one may be left out.
-        """
-        return CountedSamples(self, counts)
-
-
-class CountedSamples:
-    """Counts of several samples of the episodes, shared by the policies that are judged on them.
-
-    Args:
-        model: The episodes, counted.
-        counts: How often each episode counts, (samples, episodes).
-    """
-
-    def __init__(self, model: CountModel, counts: FloatArray) -> None:
-        self.model = model
-        episodes = model.episodes
-        shape = (len(counts), episodes.n_states, episodes.n_actions)
-        self.pair_counts = (counts @ model.pairs).reshape(shape)
-        self.state_counts = self.pair_counts.sum(axis=2)
-        self.reward_sums = (counts @ model.rewards).reshape(shape)
-        self.triple_counts = counts @ model.triples
-        self.seen: BoolArray = self.pair_counts > 0
-        self.visited: BoolArray = self.state_counts > 0
-        # What one recorded row weighs in the mean of its pair, and in that of its state.
-        self.of_pair = np.divide(1.0, self.pair_counts, out=np.zeros(shape), where=self.seen)
-        self.of_state = np.divide(
-            1.0, self.state_counts, out=np.zeros(shape[:2]), where=self.visited
-        )
-        n = counts.sum(axis=1, keepdims=True)
-        self.start = (counts @ model.starts) / n
-        self.mean_return = counts @ episodes.returns / n[:, 0]
-
-    def __len__(self) -> int:
-        """Number of samples."""
-        return len(self.state_counts)
-
-
-def _by_episode(
-    episodes: Episodes,
-    row: IntArray,
-    column: IntArray,
-    n_columns: int,
-    values: FloatArray | None = None,
-) -> sp.csr_array:
-    values = np.ones(len(column)) if values is None else values
-    return sp.csr_array((values, (row, column)), shape=(len(episodes), n_columns))
+# What a processor's cache holds is counted and solved in half the time.
+_TRANSITIONS_AT_ONCE: Final = 2**19
 
 
 @dataclass(frozen=True)
@@ -123,117 +39,136 @@ class FittedQ:
     unseen_share: FloatArray
 
 
-def fitted_q_evaluation(
-    table: FloatArray, samples: CountedSamples, unseen: Unseen = "pooled"
-) -> FittedQ:
-    """Solves Q(s, a) = r(s, a) + gamma * sum_s' p(s'|s, a) sum_a' pi(a'|s') Q(s', a').
+def count_episodes(episodes: Episodes) -> CountedEpisodes:
+    """Prepares episodes so that samples of them are counted fast."""
+    return CountedEpisodes(
+        episode=episodes.episode,
+        observation=episodes.observation,
+        action=episodes.action,
+        reward=episodes.reward,
+        next_observation=episodes.next_observation,
+        terminated=episodes.terminated,
+        starts=episodes.starts,
+        returns=episodes.returns,
+        n_states=episodes.n_states,
+        n_actions=episodes.n_actions,
+    )
+
+
+class FittedQEvaluation:
+    """The dynamics of counted episodes, on which policies are evaluated.
+
+    It solves Q(s, a) = r(s, a) + gamma * sum_s' p(s'|s, a) sum_a' pi(a'|s') Q(s', a').
 
     Source: Le, Voloshin & Yue (2019), "Batch policy learning under constraints", ICML, algorithm 3.
     With a table for Q its regressions are means over the counted transitions, and their fixed
-    point is solved for at once.
+    point is solved for at once, of all samples together.
 
     Args:
-        table: The policy, (n_states, n_actions).
-        samples: Counts of samples of the episodes.
+        counts: Counts of samples of the episodes.
+        gamma: Discount of the episodes, in (0, 1].
         unseen: What a pair is worth that a sample never has. It often decides the answer.
 
-    Returns:
-        Values and what they are made of.
-
     Raises:
-        InputError: There is no such rule, or in the counted world the policy is paid forever.
+        InputError: There is no such rule.
     """
-    solved = _Solved(table, samples, unseen, tolerance=1e-13)
-    return FittedQ(solved.value, solved.v, solved.q(), solved.unseen_share())
 
+    def __init__(self, counts: Counts, *, gamma: float, unseen: Unseen = "pooled") -> None:
+        self.counts, self.gamma = counts, gamma
+        self.dynamics = pooled_dynamics(counts, unseen=unseen)
 
-def fitted_values(
-    table: FloatArray, samples: CountedSamples, unseen: Unseen = "pooled"
-) -> FloatArray:
-    """The values of `fitted_q_evaluation` alone, to some 1e-6, for many samples: (samples,)."""
-    return _Solved(table, samples, unseen, tolerance=1e-8).value
+    def values(self, table: FloatArray) -> FloatArray:
+        """The values that `fit` tells, alone and to some 1e-6, which is faster.
 
+        Args:
+            table: The policy, (n_states, n_actions).
 
-class _Solved:
-    """The fixed point for every sample, as one block-diagonal system."""
+        Returns:
+            float64 (samples,).
 
-    def __init__(
-        self,
-        table: FloatArray,
-        samples: CountedSamples,
-        unseen: Unseen,
-        tolerance: float,
-    ) -> None:
-        if unseen not in UNSEEN_RULES:
-            raise InputError(f"unseen is {unseen!r}; accepted: {' or '.join(UNSEEN_RULES)}")
-        self.table, self.samples = table, samples
-        model, gamma = samples.model, samples.model.episodes.gamma
-        self.unseen_probability = np.where(samples.seen, 0.0, table).sum(axis=2)
-        # What one recorded row of a pair weighs in the backup of its state.
-        weight = table * samples.of_pair
-        self.pooled = unseen == "pooled"
-        self.nowhere = np.zeros(len(samples))
-        if self.pooled:
-            weight += (self.unseen_probability * samples.of_state)[..., None]
-            self.nowhere = samples.mean_return
-        right = np.where(
-            samples.visited,
-            (weight * samples.reward_sums).sum(axis=2),
-            self.nowhere[:, None],
-        )
-        weighted = weight.reshape(len(samples), -1)[:, model.pair]
-        weighted *= samples.triple_counts
-        self.moves = self._block_diagonal(gamma * weighted)
-        most = _MOST_VISITS * float(np.abs(right).max())
-        self.v = _solve(self.moves, right, most, tolerance)
-        self.value: FloatArray = (samples.start * self.v).sum(axis=1)
+        Raises:
+            InputError: In the counted world the policy is paid forever.
+        """
+        return self._solve(table, tolerance=1e-8)[0]
 
-    def _block_diagonal(self, weights: FloatArray) -> sp.csr_array:
-        """Transitions of each sample, (samples, transitions), as one matrix over all states."""
-        model, samples, n_states = self.samples.model, len(weights), len(self.table)
-        n_moves = len(model.target)
-        # A third of the time of np.add.reduceat, which has many short runs to add up.
-        # Where no episode goes on, bincount forgets that its weights are no integers.
-        weights = np.stack([np.bincount(model.move, row, n_moves) for row in weights], dtype=float)
-        block = np.arange(samples, dtype=np.int32)[:, None]
-        targets = (model.target + block * n_states).ravel()
-        # Indices of 32 bits: the products of the solver wait for memory.
-        ends = (model.row_ends + block * n_moves).ravel().astype(np.int32)
-        shape = (samples * n_states, samples * n_states)
-        return sp.csr_array((weights.ravel(), targets, np.append(np.int32(0), ends)), shape=shape)
+    def fit(self, table: FloatArray) -> FittedQ:
+        """Solves for the values of all states and pairs.
 
-    def q(self) -> FloatArray:
-        """The value of every pair, (samples, n_states, n_actions)."""
-        samples, model = self.samples, self.samples.model
-        after = samples.triple_counts * self.v[:, model.arrival]
-        pair = (model.pair + np.arange(len(samples))[:, None] * self.table.size).ravel()
-        continued = np.bincount(pair, after.ravel(), minlength=samples.seen.size)
-        backed_up = samples.reward_sums + model.episodes.gamma * continued.reshape(
-            samples.seen.shape
-        )
-        elsewhere = np.broadcast_to(self.nowhere[:, None], samples.visited.shape)
-        if self.pooled:
-            pooled = backed_up.sum(axis=2) * samples.of_state
-            elsewhere = np.where(samples.visited, pooled, elsewhere)
-        q: FloatArray = np.where(samples.seen, backed_up * samples.of_pair, elsewhere[..., None])
-        return q
+        Args:
+            table: The policy, (n_states, n_actions).
 
-    def unseen_share(self) -> FloatArray:
-        """Visits to unseen pairs over all visits, (samples,); NaN where they have no end."""
-        right = self.samples.start
+        Returns:
+            Values and what they are made of.
+
+        Raises:
+            InputError: In the counted world the policy is paid forever.
+        """
+        samples = self.counts.n_samples
+        value, v, moves = self._solve(table, tolerance=1e-13)
+        q = self.dynamics.rewards + self.gamma * self.dynamics.expected(v)
         try:
-            visits = _solve(self.moves.T.tocsr(), right, _MOST_VISITS, tolerance=1e-13)
+            visits = _solve_chains(moves.T.tocsr(), self.dynamics.start, _MOST_VISITS, 1e-13)
         except InputError:  # a loop that pays nothing has a value, but no number of visits
-            return np.full(len(self.samples), np.nan)
-        unseen = (visits * self.unseen_probability).sum(axis=1)
-        share: FloatArray = unseen / visits.sum(axis=1)
-        return share
+            unseen_share = np.full(samples, np.nan)
+        else:
+            unseen = (np.tile(table, (samples, 1)) * (self.counts.pairs == 0)).sum(axis=1)
+            visits = visits.reshape(samples, -1)
+            unseen_share = (visits * unseen.reshape(samples, -1)).sum(axis=1) / visits.sum(axis=1)
+        return FittedQ(
+            value, v.reshape(samples, -1), q.reshape(samples, *table.shape), unseen_share
+        )
+
+    def _solve(
+        self, table: FloatArray, tolerance: float
+    ) -> tuple[FloatArray, FloatArray, sp.csr_array]:
+        """The values of the samples and of their states, and the discounted moves."""
+        dynamics, samples = self.dynamics, self.counts.n_samples
+        tables = np.tile(table, (samples, 1))
+        moves = dynamics.under(tables)
+        moves.data *= self.gamma
+        rewards = (tables * dynamics.rewards).sum(axis=1)
+        v = _solve_chains(moves, rewards, _MOST_VISITS * float(np.abs(rewards).max()), tolerance)
+        value: FloatArray = (dynamics.start * v).reshape(samples, -1).sum(axis=1)
+        return value, v, moves
 
 
-def _solve(moves: sp.csr_array, right: FloatArray, most: float, tolerance: float) -> FloatArray:
+def refitted_values(
+    tables: FloatArray,
+    episodes: CountedEpisodes,
+    weights: FloatArray,
+    *,
+    gamma: float,
+    advance: Callable[[int], Any] = lambda count: None,
+) -> FloatArray:
+    """The values of policies, fitted anew to each of many samples of the episodes.
+
+    Args:
+        tables: Probabilities, (policies, n_states, n_actions).
+        episodes: The episodes, prepared.
+        weights: How often each episode counts, (samples, episodes).
+        gamma: Discount of the episodes.
+        advance: Told of samples done; each policy has them all.
+
+    Returns:
+        float64 (samples, policies), to some 1e-6.
+    """
+    at_once = max(1, _TRANSITIONS_AT_ONCE // max(1, episodes.n_transitions))
+    values = np.empty((len(weights), len(tables)))
+    for first in range(0, len(weights), at_once):
+        few = slice(first, min(first + at_once, len(weights)))
+        model = FittedQEvaluation(episodes.sample(weights[few]), gamma=gamma)
+        for policy, table in enumerate(tables):
+            values[few, policy] = model.values(table)
+            advance(few.stop - few.start)
+    return values
+
+
+def _solve_chains(
+    moves: sp.csr_array, right: FloatArray, most: float, tolerance: float
+) -> FloatArray:
     """The fixed point of all samples, none of it above `most`."""
     with np.errstate(over="ignore", invalid="ignore"):  # a loop without end lets it overflow
-        solution = solve_chain(moves, right.ravel(), tolerance).reshape(right.shape)
+        solution = solve_chain(moves, right, tolerance)
     if not np.abs(solution).max() <= most:
         raise InputError("under this policy an episode may never end")
     return solution

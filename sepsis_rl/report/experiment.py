@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sepsis_rl.data.datamodule import OfflineDataModule
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import FloatArray, TabularMDP
 from sepsis_rl.planning import PolicyValue, evaluate
@@ -26,7 +27,7 @@ NETWORK_SHAPE: Final = ("embedding_dim", "hidden_dims")
 
 def exact_value(mdp: TabularMDP, policy: Policy, *, gamma: float = 1.0) -> PolicyValue:
     """Solves for what a policy is worth; inadmissible actions have the mean of admissible ones."""
-    return evaluate(mdp, policy.probabilities, gamma=gamma)
+    return evaluate(true_dynamics(mdp), policy.probabilities, gamma=gamma)
 
 
 @functools.lru_cache(maxsize=8)

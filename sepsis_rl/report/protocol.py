@@ -57,14 +57,13 @@ def evaluation_rates(
     Returns:
         Share of the patients who survive, (policies, tries).
     """
-    tables = np.stack([policy.probabilities for policy in policies])
     rates = []
     at_once = max(1, _AT_ONCE // (PATIENTS * len(policies)))
     for first in range(0, tries, at_once):
         count = min(at_once, tries - first)
         patients = torch.arange(first * PATIENTS, (first + count) * PATIENTS)
         rollout = roll_out(
-            mdp, tables, patients=patients, seed=seed, stage=Stage.REPORT, separate_actions=True
+            mdp, policies, patients=patients, seed=seed, stage=Stage.REPORT, separate_actions=True
         )
         rates.append(
             rollout.survived.view(len(policies), count, PATIENTS).double().mean(-1).numpy()

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, progress_bar
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import atomic_write, free_path
 from sepsis_rl.mdp import FloatArray
@@ -101,7 +102,7 @@ def select(
     survival = None
     if mdp is not None:
         tables = (candidate.policy.probabilities for candidate in found)
-        survival = np.array([evaluate(mdp, table).survival for table in tables])
+        survival = np.array([evaluate(true_dynamics(mdp), table).survival for table in tables])
 
     console = Console()
     console.print(_table(found, scores, order, criterion, survival))

@@ -19,6 +19,7 @@ import numpy as np
 
 from sepsis_rl import __version__
 from sepsis_rl.data.collection import collect
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.mdp import BoolArray, TabularMDP
 from sepsis_rl.ope import ESTIMATORS, Episodes, OffPolicyScores, evaluate_off_policy
 from sepsis_rl.ope.criteria import Criterion, criterion_values
@@ -60,7 +61,7 @@ class Judge:
             low=np.stack([interval.low.numpy() for interval in intervals]),
             high=np.stack([interval.high.numpy() for interval in intervals]),
             criteria=criteria,
-            survival=np.array([evaluate(mdp, table).survival for table in tables]),
+            survival=np.array([evaluate(true_dynamics(mdp), table).survival for table in tables]),
             ess=scores.effective_sample_size,
             unseen_rate=scores.unseen_rate,
         )

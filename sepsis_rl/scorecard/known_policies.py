@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from sepsis_rl.data.collection import collect
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.mdp import TabularMDP
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import (
@@ -43,8 +44,8 @@ def known_policies(mdp: TabularMDP, runs: Sequence[Run]) -> list[KnownPolicy]:
     clinician = clinician_policy(mdp)
     data = collect(mdp, clinician, episodes=TRAINING_EPISODES, seed=TRAINING_SEED)
     counts = data.counts(mdp.n_states, mdp.n_actions)
-    tabular = tabular_policy(mdp, counts)
-    credulous = tabular_policy(mdp, counts, prior=0.0, penalty=0.0)
+    tabular = tabular_policy(counts, admissible=mdp.admissible)
+    credulous = tabular_policy(counts, admissible=mdp.admissible, prior=0.0, penalty=0.0)
     mixtures = {
         f"{share} % tabular, {100 - share} % clinician": tabular.softened(
             1 - share / 100, clinician
@@ -68,7 +69,9 @@ def known_policies(mdp: TabularMDP, runs: Sequence[Run]) -> list[KnownPolicy]:
                 learned.append((Policy(f"{kind} {rest}", candidate.policy.probabilities), kind))
     outside = [(random_policy(mdp), "random"), (optimal_policy(mdp), "optimal")]
     return [
-        KnownPolicy(policy, kind, evaluate(mdp, policy.probabilities).survival, *which)
+        KnownPolicy(
+            policy, kind, evaluate(true_dynamics(mdp), policy.probabilities).survival, *which
+        )
         for group, *which in ((named, True), (learned, True, True), (outside, False))
         for policy, kind in group
     ]

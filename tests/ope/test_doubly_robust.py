@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.ope import Episodes
 from sepsis_rl.ope.doubly_robust import (
     CrossFit,
@@ -197,7 +198,7 @@ def test_unbiased_with_the_exact_model_or_a_wrong_one_and_less_noisy_with_the_ex
 ) -> None:
     # Waiting in state 0 with probability 1/5 and in state 1 with 9/10.
     table = np.array([[0.2, 0.8], [0.9, 0.1], [0.5, 0.5], [0.5, 0.5], [0.5, 0.5]])
-    truth = evaluate(chain_mdp, table).value
+    truth = evaluate(true_dynamics(chain_mdp), table).value
     v1 = 0.9 * 0.75 + 0.1 * 0.25
     v0 = (0.8 * 0.5 + 0.2 * v1 / 2) / (1 - 0.2 / 2)
     q = np.array([[(v0 + v1) / 2, 0.5], [0.75, 0.25], [0, 0], [0, 0], [0, 0]])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sepsis_rl.data.collection import collect
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.errors import InputError
 from sepsis_rl.ope import Episodes
 from sepsis_rl.ope.fitted_q import (
@@ -138,7 +139,7 @@ def test_plenty_of_data_gives_the_exact_value(
     model = CountModel(episodes)
     for table in random_tables(15, 3, 5, 2):
         fitted = fitted_q_evaluation(table, model.sample(np.ones((1, len(episodes)))))
-        truth = evaluate(chain_mdp, table, gamma=gamma).value
+        truth = evaluate(true_dynamics(chain_mdp), table, gamma=gamma).value
         assert fitted.value[0] == pytest.approx(truth, abs=0.01)
         assert fitted.unseen_share[0] == 0
         # Treating in state 0 is worth 1/2; waiting and treating in state 1, 3/4 and 1/4.

@@ -7,6 +7,7 @@ import pytest
 
 from sepsis_rl.data.collection import collect
 from sepsis_rl.data.transitions import COLUMNS, Transitions
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.errors import InputError
 from sepsis_rl.ope import Episodes
 from sepsis_rl.ope.importance import (
@@ -146,7 +147,7 @@ def test_unbiased_with_known_behavior_and_biased_with_a_clip(
     chain_mdp, chain_data_sets, chain_behavior
 ) -> None:
     far = Policy("far", np.array([[0.2, 0.8], [0.9, 0.1], [0.5, 0.5], [0.5, 0.5], [0.5, 0.5]]))
-    truth = evaluate(chain_mdp, far.probabilities).value
+    truth = evaluate(true_dynamics(chain_mdp), far.probabilities).value
     plain, clipped, per_decision = [], [], []
     for data in chain_data_sets(600, 30):
         episodes = Episodes(data, 5, 2, behavior=chain_behavior)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.ope import Episodes, evaluate_off_policy
 from sepsis_rl.ope.criteria import CRITERIA, criterion_values, regret, regret_of_chance
 from sepsis_rl.planning import evaluate
@@ -85,7 +86,9 @@ def test_truth_beside(select, mdp):
     out = select(SWEEP, BC, "--truth", "--output=choice.json")
     choice = json.loads(Path("choice.json").read_text())
     found = candidates([read_run(SWEEP), read_run(BC)])
-    survival = np.array([evaluate(mdp, c.policy.probabilities).survival for c in found])
+    survival = np.array(
+        [evaluate(true_dynamics(mdp), c.policy.probabilities).survival for c in found]
+    )
     assert choice["truth"]["survival_exact"] == pytest.approx(
         {candidate.name: value for candidate, value in zip(found, survival, strict=True)}
     )

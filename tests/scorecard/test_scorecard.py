@@ -13,6 +13,7 @@ from reading import read_csv
 
 import sepsis_rl.scorecard.assembly as scorecard_file
 from sepsis_rl.data import collect
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.errors import InputError
 from sepsis_rl.ope import ESTIMATORS, Episodes, evaluate_off_policy
 from sepsis_rl.ope.criteria import criterion_values
@@ -42,7 +43,9 @@ def policies(mdp):
         (random_policy(mdp), False),
     ]
     return [
-        KnownPolicy(policy, policy.name, evaluate(mdp, policy.probabilities).survival, can_be)
+        KnownPolicy(
+            policy, policy.name, evaluate(true_dynamics(mdp), policy.probabilities).survival, can_be
+        )
         for policy, can_be in found
     ]
 
@@ -92,7 +95,8 @@ def test_the_tables_are_those_of_the_data_sets(mdp, policies, finished):
             found = [p.policy for p in policies]
             scores[size, k] = evaluate_off_policy(found, episodes, **options)
             exact[size, k] = [
-                evaluate(mdp, p.probabilities).survival for p in scores[size, k].policies
+                evaluate(true_dynamics(mdp), p.probabilities).survival
+                for p in scores[size, k].policies
             ]
             # Criteria see only what can be chosen.
             two = evaluate_off_policy(found[:2], episodes, **options)
@@ -169,7 +173,9 @@ def test_the_policies_of_the_runs_are_also_compared_alone(
     learned = [dataclasses.replace(known, is_of_a_run=True) for known in learned]
     data = collect(mdp, clinician_policy(mdp), episodes=500, seed=1)
     tabular = tabular_policy(mdp, data.counts(mdp.n_states, mdp.n_actions))
-    better = KnownPolicy(tabular, "tabular", evaluate(mdp, tabular.probabilities).survival)
+    better = KnownPolicy(
+        tabular, "tabular", evaluate(true_dynamics(mdp), tabular.probabilities).survival
+    )
     rows = {}
     for folder, known in {"all": [better, *learned, outside], "alone": learned}.items():
         monkeypatch.setattr(scorecard_file, "known_policies", lambda mdp, runs, k=known: k)
@@ -364,7 +370,7 @@ def test_known_policies(mdp, monkeypatch):
     values = dict(zip(names, (p.survival for p in found), strict=True))
     assert values["optimal"] == max(values.values())
     assert values["tabular"] == max(p.survival for p in found if p.is_candidate)
-    clinician = evaluate(mdp, clinician_policy(mdp).probabilities).survival
+    clinician = evaluate(true_dynamics(mdp), clinician_policy(mdp).probabilities).survival
     mixed = [values[f"{share} % tabular, {100 - share} % clinician"] for share in (30, 70)]
     assert clinician < mixed[0] < mixed[1] < values["tabular"]
 

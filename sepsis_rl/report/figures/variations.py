@@ -116,7 +116,9 @@ def _tabular_points(experiment: Experiment, varied: Sequence[Member]) -> list[di
     sets = {data.content_hash: data.train for data in [experiment.data, *(m.data for m in varied)]}
     rows = []
     for train in sets.values():
-        policy = tabular_policy(mdp, train.counts(mdp.n_states, mdp.n_actions))
+        policy = tabular_policy(
+            train.counts(mdp.n_states, mdp.n_actions), admissible=mdp.admissible
+        )
         row = {"data.episodes": train.n_episodes, "algorithm": "tabular", "alpha": None}
         survival = exact_value(mdp, policy).survival
         rows.append({**row, "seed": None, "step": None, "survival": survival})
