@@ -66,7 +66,7 @@ def test_the_policies_beside_the_baselines(trainer, module, tmp_path, data, mdp,
         random_policy(mdp),
         clinician,
         clinician_mode_policy(mdp),
-        tabular_policy(mdp, data.train.counts(716, 25)),
+        tabular_policy(data.train.counts(716, 25), admissible=mdp.admissible),
         optimal_policy(mdp),
     ]
     scores = score_policies(
@@ -168,7 +168,7 @@ def test_what_recorded_data_alone_say(trainer, module, tmp_path, data, mdp, caps
         *module.policies(),
         random_policy(mdp),
         clinician_mode_policy(mdp),
-        tabular_policy(mdp, data.train.counts(716, 25)),
+        tabular_policy(data.train.counts(716, 25), admissible=mdp.admissible),
         optimal_policy(mdp),
     ]
     options = {"epsilon": 0.05, "clip": 30.0, "resamples": 20, "seed": 2}

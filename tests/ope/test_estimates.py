@@ -9,7 +9,7 @@ from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.errors import InputError
 from sepsis_rl.ope import ESTIMATORS, Episodes, evaluate_off_policy
 from sepsis_rl.ope.doubly_robust import cross_fit, doubly_robust, weighted_doubly_robust
-from sepsis_rl.ope.fitted_q import CountModel, fitted_q_evaluation
+from sepsis_rl.ope.fitted_q import FittedQEvaluation, count_episodes
 from sepsis_rl.ope.importance import (
     importance_sampling,
     importance_weights,
@@ -51,14 +51,15 @@ def test_each_estimate_and_replicate_is_its_estimator_on_the_counts(
     scores = evaluate_off_policy(policies, episodes, clip=clip, resamples=30, seed=3)
     tables = np.stack([policy.probabilities for policy in policies])
     weights = importance_weights(tables, episodes, clip)
-    model = CountModel(episodes)
-    fit = cross_fit(tables, model, episodes)
+    counted = count_episodes(episodes)
+    fit = cross_fit(tables, counted, episodes)
 
     def fitted(unseen):
-        return lambda counts: np.stack(
-            [fitted_q_evaluation(table, model.sample(counts), unseen).value for table in tables],
-            axis=1,
-        )
+        def values(counts):
+            model = FittedQEvaluation(counted.sample(counts), gamma=episodes.gamma, unseen=unseen)
+            return np.stack([model.fit(table).value for table in tables], axis=1)
+
+        return values
 
     expected = {
         "fqe": fitted("pooled"),
@@ -257,7 +258,7 @@ def test_progress_is_told_of_every_resample_of_every_policy(
     for refit in (True, False):
         told: list[int] = []
         evaluate_off_policy(policies, episodes, resamples=10, refit=refit, advance=told.append)
-        assert told == [4] * 3 + [4] * 3 + [2] * 3
+        assert told == [3 * 4, 3 * 4, 3 * 2]
 
 
 def test_a_policy_that_no_episode_follows(make_records) -> None:

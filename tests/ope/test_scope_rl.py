@@ -7,7 +7,7 @@ import pytest
 
 from sepsis_rl.ope import Episodes
 from sepsis_rl.ope.doubly_robust import CrossFit, doubly_robust, weighted_doubly_robust
-from sepsis_rl.ope.fitted_q import CountModel, fitted_q_evaluation
+from sepsis_rl.ope.fitted_q import FittedQEvaluation, count_episodes
 from sepsis_rl.ope.importance import (
     importance_sampling,
     importance_weights,
@@ -36,7 +36,7 @@ def test_the_same_numbers(peer, make_random_records, random_tables, gamma) -> No
     episodes = Episodes(transitions, 4, 3, gamma=gamma, behavior=Policy("known", behavior))
     weights = importance_weights(table[None], episodes)
     once = np.ones((1, 60))
-    q = fitted_q_evaluation(table, CountModel(episodes).sample(once)).q[0]
+    q = FittedQEvaluation(count_episodes(episodes).sample(once), gamma=gamma).fit(table).q[0]
     v = (table * q).sum(axis=1)
     beyond = np.where(episodes.terminated, 0, gamma * v[episodes.next_observation])
     fit = CrossFit(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from reading import numbers
 
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import clinician_mode_policy, clinician_policy, optimal_policy
 from sepsis_rl.report.figures.disagreements import SHOWN, disagreements
@@ -20,10 +21,10 @@ SETTINGS = ("BC", "DQN", "CQL α=0.5")
 @pytest.fixture(scope="module")
 def visits(experiment, mdp):
     """By policy, of its last evaluation."""
-    found = {"clinician": evaluate(mdp, clinician_policy(mdp).probabilities).visits}
+    found = {"clinician": evaluate(true_dynamics(mdp), clinician_policy(mdp).probabilities).visits}
     for setting in SETTINGS:
         (member,) = [m for m in experiment.members if m.setting == setting]
-        found[setting] = evaluate(mdp, member.policy.probabilities).visits
+        found[setting] = evaluate(true_dynamics(mdp), member.policy.probabilities).visits
     return found
 
 
@@ -59,7 +60,7 @@ def test_seeds_are_averaged(only, experiment, mdp):
     exhibit = action_distribution(only("CQL α=1"))
     shares = []
     for member in experiment.of("CQL", 1.0):
-        own = evaluate(mdp, member.policy.probabilities).visits.sum(axis=0)
+        own = evaluate(true_dynamics(mdp), member.policy.probabilities).visits.sum(axis=0)
         shares.append(own / own.sum())
     rows = [row for row in exhibit.rows if row["policy"] == "CQL α=1"]
     for name, expected in (
@@ -135,7 +136,7 @@ def test_survival_by_severity(evidence, mdp, visits):
             else visits[policy] / np.maximum(visits[policy].sum(axis=1, keepdims=True), 1e-300)
         )
         table = np.where(table.sum(axis=1, keepdims=True) > 0.5, table, 1 / 25)
-        assert whole == pytest.approx(evaluate(mdp, table).survival, abs=1e-9)
+        assert whole == pytest.approx(evaluate(true_dynamics(mdp), table).survival, abs=1e-9)
 
 
 def test_what_is_done_for_a_stratum(evidence, experiment, mdp):
@@ -143,7 +144,7 @@ def test_what_is_done_for_a_stratum(evidence, experiment, mdp):
     (row,) = [r for r in rows if (r["stratum"], r["policy"]) == ("SOFA ≥ 11", "BC")]
     start = np.where((mdp.sofa_scores >= 11) & ~mdp.terminal, mdp.start, 0)
     of_stratum = dataclasses.replace(mdp, start=start / start.sum())
-    visits = evaluate(of_stratum, experiment.of("BC")[0].policy.probabilities).visits
+    visits = evaluate(true_dynamics(of_stratum), experiment.of("BC")[0].policy.probabilities).visits
     share = visits / visits.sum()
     fluids, vasopressors = np.divmod(np.arange(25), 5)
     assert row["iv_fluid_level"] == pytest.approx((share @ fluids).sum())

@@ -172,7 +172,7 @@ def test_the_policies_of_the_runs_are_also_compared_alone(
     *learned, outside = policies
     learned = [dataclasses.replace(known, is_of_a_run=True) for known in learned]
     data = collect(mdp, clinician_policy(mdp), episodes=500, seed=1)
-    tabular = tabular_policy(mdp, data.counts(mdp.n_states, mdp.n_actions))
+    tabular = tabular_policy(data.counts(mdp.n_states, mdp.n_actions), admissible=mdp.admissible)
     better = KnownPolicy(
         tabular, "tabular", evaluate(true_dynamics(mdp), tabular.probabilities).survival
     )
