@@ -258,7 +258,8 @@ def test_progress_is_told_of_every_resample_of_every_policy(
     for refit in (True, False):
         told: list[int] = []
         evaluate_off_policy(policies, episodes, resamples=10, refit=refit, advance=told.append)
-        assert told == [3 * 4, 3 * 4, 3 * 2]
+        assert sum(told) == 3 * 10
+        assert 1 < len(told) and max(told) <= 3 * 4
 
 
 def test_a_policy_that_no_episode_follows(make_records) -> None:
