@@ -21,7 +21,7 @@ from sepsis_rl.errors import InputError
 from sepsis_rl.metrics import MemberMean
 from sepsis_rl.policies import Policy
 
-CHECKPOINT_FORMAT: Final = 1
+CHECKPOINT_FORMAT: Final = 2
 
 
 class OfflineAlgorithm(pl.LightningModule):
@@ -44,6 +44,7 @@ class OfflineAlgorithm(pl.LightningModule):
     """Names of the constructor arguments that may be lists; the last one varies fastest."""
 
     member_seeds: Tensor
+    allowed_actions: Tensor
     q_network: QNetwork
 
     def __init__(
@@ -70,7 +71,6 @@ class OfflineAlgorithm(pl.LightningModule):
         self.min_action_count = min_action_count
         self.register_buffer("member_seeds", torch.tensor(self.seeds), persistent=False)
         self.validation_loss = MemberMean(len(self.members))
-        self._allowed: Tensor | None = None
         self._rate_ratios: list[Tensor] = []
         self._weights_before: list[Tensor] = []
 
@@ -125,6 +125,8 @@ class OfflineAlgorithm(pl.LightningModule):
         self.q_network = QNetwork(
             n_states, n_actions, self.embedding_dim, self.hidden_dims, self.seeds
         )
+        everything = torch.ones(n_states, n_actions, dtype=torch.bool)
+        self.register_buffer("allowed_actions", everything)
 
     def mask_actions(self, pair_counts: NDArray[np.int64]) -> None:
         """Keeps the policy to actions that the data has at least `min_action_count` times.
@@ -133,7 +135,7 @@ class OfflineAlgorithm(pl.LightningModule):
             pair_counts: How often the training data has each pair, (n_states, n_actions).
         """
         allowed = torch.as_tensor(pair_counts >= self.min_action_count)
-        self._allowed = allowed | ~allowed.any(-1, keepdim=True)
+        self.allowed_actions.copy_(allowed | ~allowed.any(-1, keepdim=True))
 
     # -- a gradient step -----------------------------------------------------------------------
 
@@ -307,10 +309,7 @@ class OfflineAlgorithm(pl.LightningModule):
         Returns:
             (members, n_states, n_actions).
         """
-        scores = self.q_network.table()
-        if self._allowed is not None:
-            scores = scores.masked_fill(~self._allowed.to(scores.device), -torch.inf)
-        return scores
+        return self.q_network.table().masked_fill(~self.allowed_actions, -torch.inf)
 
     @torch.no_grad()
     def diverged(self) -> Tensor:
@@ -341,6 +340,14 @@ class OfflineAlgorithm(pl.LightningModule):
         """
         return Policy(self.labels[member], self.policy_tables()[member].cpu().numpy())
 
+    def policies(self) -> list[Policy | None]:
+        """The members' policies; None for one that has diverged."""
+        tables, diverged = self.policy_tables().cpu().numpy(), self.diverged().tolist()
+        return [
+            None if lost else Policy(label, table)
+            for label, table, lost in zip(self.labels, tables, diverged, strict=True)
+        ]
+
     def value_estimates(self, start: Tensor, policies: Tensor) -> Tensor | None:
         """What the network itself takes its policy to be worth at the start of an episode.
 
@@ -363,3 +370,7 @@ class OfflineAlgorithm(pl.LightningModule):
             "members": list(self.members.settings),
             "names": list(self.members.names),
         }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Lets the configured mask win over the checkpoint's, as the other settings do."""
+        checkpoint["state_dict"]["allowed_actions"] = self.allowed_actions

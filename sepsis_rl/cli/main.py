@@ -139,7 +139,7 @@ def _collect(words: list[str]) -> None:
 
 
 def _export(words: list[str]) -> None:
-    from sepsis_rl.runs.checkpoints import export_member
+    from sepsis_rl.runs.members import export_member
 
     parser = _CommandParser(
         prog="lightning export",

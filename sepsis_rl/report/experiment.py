@@ -17,8 +17,9 @@ from torch import Tensor
 from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import FloatArray, IntArray, TabularMDP
-from sepsis_rl.runs.checkpoints import FOLDER, LAST, load_algorithm, read_checkpoint
+from sepsis_rl.runs.checkpoints import FOLDER, LAST, load_algorithm
 from sepsis_rl.runs.finished import Run, read_run
+from sepsis_rl.runs.untrusted import read_checkpoint
 
 # By these a member differs from another apart from alpha and seed, which span the main grid.
 _COMPARED: Final = (

@@ -15,7 +15,7 @@ from sepsis_rl.algorithms import BC, CQL, DQN, OfflineAlgorithm
 from sepsis_rl.data import Batch
 from sepsis_rl.data.batches import AddressedBatches, TransitionTable
 from sepsis_rl.errors import InputError
-from sepsis_rl.runs.checkpoints import read_checkpoint
+from sepsis_rl.runs.untrusted import read_checkpoint
 
 NARROW = {"embedding_dim": 8, "hidden_dims": [8]}
 

@@ -12,7 +12,8 @@ from sepsis_rl.callbacks import OffPolicyEvaluation
 from sepsis_rl.data import OfflineDataModule
 from sepsis_rl.errors import InputError
 from sepsis_rl.ope import Episodes, evaluate_off_policy
-from sepsis_rl.runs.checkpoints import load_algorithm, read_checkpoint
+from sepsis_rl.runs.checkpoints import load_algorithm
+from sepsis_rl.runs.untrusted import read_checkpoint
 
 LOGGED = ("fqe", "fqe_zero", "wis", "wdr")
 

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import sepsis_rl
 from sepsis_rl.algorithms import BC, CQL
 from sepsis_rl.data import Transitions
-from sepsis_rl.runs.checkpoints import read_checkpoint
+from sepsis_rl.runs.untrusted import read_checkpoint
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 BASELINES = ["random", "clinician", "clinician's most likely", "tabular", "optimal"]
