@@ -154,7 +154,7 @@ class Results(pl.Callback):
         with progress_bar() as progress:
             task = progress.add_task(
                 "Scoring policies on recorded episodes",
-                total=len(policies) * off_policy.resamples,
+                total=len(policies) * off_policy.options.resamples,
             )
             return off_policy.score(
                 policies, episodes, advance=lambda count: progress.advance(task, count)

@@ -41,6 +41,7 @@ from sepsis_rl.data.batches import check_batch_size
 from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.errors import InputError, LostProcessError
 from sepsis_rl.loggers import RunLogger
+from sepsis_rl.ope.options import OffPolicyOptions
 from sepsis_rl.runs.checkpoints import (
     SafeCheckpointIO,
     compare_with,
@@ -132,7 +133,7 @@ def _options() -> list[str]:
         "model.": [CQL, DQN, BC],
         "data.": [OfflineDataModule],
         "evaluation.": [PolicyEvaluation],
-        "ope.": [OffPolicyEvaluation],
+        "ope.": [OffPolicyOptions],
         "checkpoint.": [ModelCheckpoint],
         "trainer.": [pl.Trainer],
     }

@@ -15,7 +15,7 @@ import scipy.stats
 
 from sepsis_rl.mdp import BoolArray, FloatArray
 from sepsis_rl.ope import ESTIMATORS, Estimator
-from sepsis_rl.ope.criteria import SPOKEN, regret, regret_of_chance
+from sepsis_rl.ope.criteria import ESTIMATOR_LABELS, regret, regret_of_chance
 from sepsis_rl.policies import (
     Policy,
 )
@@ -287,7 +287,7 @@ def finding(rows: Sequence[RuleFigures]) -> str:
     first = rows[0]
     named = {
         verdict: ", ".join(
-            f"{SPOKEN[row.rule]} ({100 * row.regret:.2f})"
+            f"{ESTIMATOR_LABELS[row.rule]} ({100 * row.regret:.2f})"
             for row in sorted(rows, key=lambda row: row.regret)
             if row.verdict == verdict
         )

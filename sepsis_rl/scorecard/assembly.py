@@ -30,7 +30,7 @@ from sepsis_rl.errors import InputError
 from sepsis_rl.files import atomic_write
 from sepsis_rl.mdp import TabularMDP, load_icu_sepsis
 from sepsis_rl.ope import ESTIMATORS
-from sepsis_rl.ope.criteria import SPOKEN
+from sepsis_rl.ope.criteria import ESTIMATOR_LABELS
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import (
     Policy,
@@ -371,7 +371,7 @@ def _table(rows: Sequence[RuleFigures]) -> Table:
     for row in rows:
         accuracy = row.accuracy
         table.add_row(
-            SPOKEN[row.rule],
+            ESTIMATOR_LABELS[row.rule],
             _points(accuracy.bias, "+"),
             _points(accuracy.rmse),
             _points(accuracy.coverage, digits=0),

@@ -11,7 +11,7 @@ from sepsis_rl.algorithms import CQL
 from sepsis_rl.callbacks import OffPolicyEvaluation
 from sepsis_rl.data import OfflineDataModule
 from sepsis_rl.errors import InputError
-from sepsis_rl.ope import Episodes, evaluate_off_policy
+from sepsis_rl.ope import Episodes, OffPolicyOptions, evaluate_off_policy
 from sepsis_rl.runs.checkpoints import load_algorithm
 from sepsis_rl.runs.untrusted import read_checkpoint
 
@@ -50,13 +50,12 @@ def test_what_is_logged(data, trainer, module):
     expected = evaluate_off_policy(
         [module.policy(0), module.policy(1)],
         Episodes(data.held_out, 716, 25),
-        epsilon=0.05,
-        clip=1e-3,
-        resamples=30,
-        seed=3,
+        options=OffPolicyOptions(epsilon=0.05, clip=1e-3, resamples=30, seed=3),
     )
     unclipped = evaluate_off_policy(
-        [module.policy(0), module.policy(1)], Episodes(data.held_out, 716, 25), epsilon=0.05
+        [module.policy(0), module.policy(1)],
+        Episodes(data.held_out, 716, 25),
+        options=OffPolicyOptions(epsilon=0.05),
     )
     assert (expected.effective_sample_size > unclipped.effective_sample_size).any()
     with_interval = {f"{name}_{end}" for name in ("wis", "wdr") for end in ("low", "high")}
@@ -93,7 +92,7 @@ def test_the_sanity_check_of_the_loop_is_left_out(trainer, module):
         ("epsilon", np.nan),
         ("clip", 0.0),
         ("clip", np.nan),
-        ("resamples", 0),
+        ("resamples", -1),
         ("seed", -1),
     ],
 )
@@ -133,7 +132,10 @@ def test_checkpoints_can_be_kept_by_an_estimate(lightning, records, tmp_path):
     estimates = {}
     for path in folders[0].glob("step=*.ckpt"):
         scores = evaluate_off_policy(
-            [load_algorithm(path).policy()], episodes, estimators=("fqe",), resamples=0
+            [load_algorithm(path).policy()],
+            episodes,
+            estimators=("fqe",),
+            options=OffPolicyOptions(resamples=0),
         )
         estimates[path.name] = float(scores.estimates["fqe"][0])
     assert len(estimates) == 4
