@@ -5,6 +5,7 @@ Lightning takes seconds to import, so only the commands that need it do.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
@@ -139,7 +140,7 @@ def _collect(words: list[str]) -> None:
 
 
 def _export(words: list[str]) -> None:
-    from sepsis_rl.runs.checkpoints import export_member
+    from sepsis_rl.runs.members import export_member
 
     parser = _CommandParser(
         prog="lightning export",
@@ -157,6 +158,7 @@ def _export(words: list[str]) -> None:
 def _select(words: list[str]) -> None:
     from sepsis_rl.cli.training import quiet
     from sepsis_rl.ope.criteria import Criterion
+    from sepsis_rl.ope.options import OffPolicyOptions
     from sepsis_rl.runs.selection import select
 
     quiet()
@@ -177,16 +179,7 @@ def _select(words: list[str]) -> None:
         action="store_true",
         help="also print exact survival, and what each criterion and chance lose to the best",
     )
-    parser.add_argument(
-        "--epsilon", type=float, default=0.01, help="softening of deterministic policies"
-    )
-    parser.add_argument(
-        "--clip", type=float | None, default=None, help="largest cumulative importance ratio"
-    )
-    parser.add_argument(
-        "--resamples", type=int, default=200, help="bootstrap resamples of an interval"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the resamples")
+    parser.add_class_arguments(OffPolicyOptions)
     parser.add_argument(
         "--output",
         type=str | None,
@@ -194,8 +187,10 @@ def _select(words: list[str]) -> None:
         help="file to write; by default selection.json in the folder that holds all runs, or "
         "selection-1.json and so on",
     )
-    options = parser.parse_args(words).as_dict()
-    select(options.pop("runs"), **options)
+    given = parser.parse_args(words).as_dict()
+    names = [field.name for field in dataclasses.fields(OffPolicyOptions)]
+    options = OffPolicyOptions(**{name: given.pop(name) for name in names})
+    select(given.pop("runs"), options=options, **given)
 
 
 def _report(words: list[str]) -> None:

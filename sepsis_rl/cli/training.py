@@ -7,10 +7,8 @@ import logging
 import os
 import re
 import threading
-import traceback
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -42,13 +40,14 @@ from sepsis_rl.data.batches import check_batch_size
 from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.errors import InputError, LostProcessError
 from sepsis_rl.loggers import RunLogger
+from sepsis_rl.ope.options import OffPolicyOptions
 from sepsis_rl.runs.checkpoints import (
     SafeCheckpointIO,
     compare_with,
     find_last,
-    read_checkpoint,
     run_folder,
 )
+from sepsis_rl.runs.untrusted import check_restorable
 
 
 def run(words: list[str]) -> None:
@@ -63,8 +62,7 @@ def run(words: list[str]) -> None:
     """
     quiet()
     try:
-        with _reading_a_checkpoint():
-            SepsisCLI(words)
+        SepsisCLI(words)
     except MisconfigurationException as error:
         raise InputError(str(error)) from error
     except OmegaConfBaseException as error:  # raised while ${...} is resolved
@@ -77,33 +75,6 @@ def run(words: list[str]) -> None:
         reason = re.sub(r"^\[[^\]]*\] ", "", str(error).splitlines()[0])  # a line of C++
         raise LostProcessError(
             f"another process of this run ended or cannot be reached any more: {reason}"
-        ) from error
-
-
-@contextmanager
-def _reading_a_checkpoint() -> Iterator[None]:
-    """Tells what is wrong with a checkpoint whose entries are not those that were written.
-
-    Lightning and the callbacks take them as they are; what then goes wrong can be anything.
-    """
-    try:
-        yield
-    except (InputError, OSError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        calls = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
-        if not any(
-            call.co_name == "_inspect_checkpoint"
-            or (
-                call.co_filename.endswith("checkpoint_connector.py")  # Lightning's
-                and re.match("_?(restore|resume)", call.co_name)
-            )
-            for call in calls
-        ):
-            raise
-        raise InputError(
-            "the checkpoint cannot be used, its entries do not belong together "
-            f"({type(error).__name__}: {error})"
         ) from error
 
 
@@ -161,7 +132,7 @@ def _options() -> list[str]:
         "model.": [CQL, DQN, BC],
         "data.": [OfflineDataModule],
         "evaluation.": [PolicyEvaluation],
-        "ope.": [OffPolicyEvaluation],
+        "ope.": [OffPolicyOptions],
         "checkpoint.": [ModelCheckpoint],
         "trainer.": [pl.Trainer],
     }
@@ -286,7 +257,8 @@ class SepsisCLI(LightningCLI):
         self.trainer_defaults["callbacks"] = callbacks
         plugins = config.get("plugins") or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
-        kwargs = {"plugins": [SafeCheckpointIO(), *plugins], **kwargs}
+        self.checkpoint_io = SafeCheckpointIO()
+        kwargs = {"plugins": [self.checkpoint_io, *plugins], **kwargs}
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:
@@ -380,9 +352,10 @@ class SepsisCLI(LightningCLI):
         return plain
 
     def _inspect_checkpoint(self, path: str) -> dict[str, Any]:
-        checkpoint = read_checkpoint(path)
+        checkpoint = self.checkpoint_io.inspect(path)
         sizes = (self.datamodule.n_states, self.datamodule.n_actions)
         differences = compare_with(checkpoint, self.model, sizes, path)
+        check_restorable(checkpoint, self.trainer, path)
         if self.subcommand == "fit":
             differences += self.settings.differences(checkpoint)
         for difference in differences:

@@ -9,7 +9,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from sepsis_rl.algorithms import CQL
 from sepsis_rl.callbacks import OffPolicyEvaluation, PolicyEvaluation, Results
 from sepsis_rl.evaluation import Stage, score_policies
-from sepsis_rl.ope import Episodes, evaluate_off_policy
+from sepsis_rl.ope import Episodes, OffPolicyOptions, evaluate_off_policy
 from sepsis_rl.policies import (
     clinician_mode_policy,
     clinician_policy,
@@ -171,8 +171,8 @@ def test_what_recorded_data_alone_say(trainer, module, tmp_path, data, mdp, caps
         tabular_policy(data.train.counts(716, 25), admissible=mdp.admissible),
         optimal_policy(mdp),
     ]
-    options = {"epsilon": 0.05, "clip": 30.0, "resamples": 20, "seed": 2}
-    scores = evaluate_off_policy(policies, Episodes(data.report, 716, 25), **options)
+    options = OffPolicyOptions(epsilon=0.05, clip=30.0, resamples=20, seed=2)
+    scores = evaluate_off_policy(policies, Episodes(data.report, 716, 25), options=options)
     assert list(found["policies"]) == [policy.name for policy in policies]
     for index, figures in enumerate(found["policies"].values()):
         for name in ("fqe", "fqe_zero", "wis", "wdr"):

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import sepsis_rl
 from sepsis_rl.algorithms import BC, CQL
 from sepsis_rl.data import Transitions
-from sepsis_rl.runs.checkpoints import read_checkpoint
+from sepsis_rl.runs.untrusted import read_checkpoint
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 BASELINES = ["random", "clinician", "clinician's most likely", "tabular", "optimal"]
@@ -549,7 +549,7 @@ FIT_REFUSES = {
     "held-out episodes twice": (["--data.report_seed=42"], ["data.report_seed", "must differ"]),
     "softening": (["--ope.epsilon=2"], ["ope.epsilon", "2"]),
     "clip": (["--ope.clip=0"], ["ope.clip", "0"]),
-    "no resamples": (["--ope.resamples=0"], ["ope.resamples", "0"]),
+    "no resamples": (["--ope.resamples=-1"], ["ope.resamples", "-1"]),
     "typo in ope": (["--ope.epsylon=0.1"], ["ope.epsylon", "ope.epsilon"]),
     "no devices": (["--trainer.devices=0"], ["trainer.devices", "0"]),
     "unknown accelerator": (["--trainer.accelerator=abacus"], ["accelerator", "abacus"]),

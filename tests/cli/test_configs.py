@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from sepsis_rl.algorithms import BC, CQL, DQN
-from sepsis_rl.runs.checkpoints import read_checkpoint
+from sepsis_rl.runs.untrusted import read_checkpoint
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 ALGORITHMS = {"cql": CQL, "dqn": DQN, "bc": BC, "sweep": CQL}

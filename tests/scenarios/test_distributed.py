@@ -15,7 +15,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import sepsis_rl
-from sepsis_rl.runs.checkpoints import read_checkpoint
+from sepsis_rl.runs.untrusted import read_checkpoint
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TWO = ("--trainer.devices=2", "--trainer.strategy=ddp")

@@ -15,7 +15,7 @@ import sepsis_rl.scorecard.assembly as scorecard_file
 from sepsis_rl.data import collect
 from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.errors import InputError
-from sepsis_rl.ope import ESTIMATORS, Episodes, evaluate_off_policy
+from sepsis_rl.ope import ESTIMATORS, Episodes, OffPolicyOptions, evaluate_off_policy
 from sepsis_rl.ope.criteria import criterion_values
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import (
@@ -90,16 +90,16 @@ def test_the_tables_are_those_of_the_data_sets(mdp, policies, finished):
     for size in OPTIONS["episodes"]:
         for k in range(3):
             data = collect(mdp, clinician_policy(mdp), episodes=size, seed=10_000_000 + k)
-            options = {"epsilon": 0.01, "resamples": 6, "seed": 10_000_000 + k}
+            options = OffPolicyOptions(epsilon=0.01, resamples=6, seed=10_000_000 + k)
             episodes = Episodes(data, 716, 25)
             found = [p.policy for p in policies]
-            scores[size, k] = evaluate_off_policy(found, episodes, **options)
+            scores[size, k] = evaluate_off_policy(found, episodes, options=options)
             exact[size, k] = [
                 evaluate(true_dynamics(mdp), p.probabilities).survival
                 for p in scores[size, k].policies
             ]
             # Criteria see only what can be chosen.
-            two = evaluate_off_policy(found[:2], episodes, **options)
+            two = evaluate_off_policy(found[:2], episodes, options=options)
             file = np.load(finished / "estimates" / f"{size}-{k}.npz", allow_pickle=False)
             for index, criterion in enumerate(("wis_lower", "two_stage")):
                 expected = [*criterion_values(two, criterion), -np.inf]
