@@ -35,9 +35,8 @@ def exhibits():
 
 def test_files_of_an_exhibit(exhibits):
     table, picture = (files_of(exhibit) for exhibit in exhibits)
-    assert table == {
-        "1-table.csv": b"# Research software. Not for clinical use.\nname,value\na|b,0.5\n<i>,\nNA,1\n"
-    }
+    first = b"# Research software. Not for clinical use.\n"
+    assert table == {"1-table.csv": first + b"name,value\na|b,0.5\n<i>,\nNA,1\n"}
     assert picture.keys() == {"2-picture.csv", "2-picture.png", "2-picture.svg"}
 
 

@@ -128,8 +128,8 @@ def _peak(experiment: Experiment, protocol: Protocol) -> Finding:
 
 @claim(
     "seeds spread less with larger α",
-    "the pooled variance over seeds at α ≤ 0.1 is larger than that at α ≥ 2, p < 0.05 in a one- "
-    "sided F test",
+    "the pooled variance over seeds at α ≤ 0.1 is larger than that at α ≥ 2, p < 0.05 in a "
+    "one-sided F test",
 )
 def _seed_spread(experiment: Experiment, protocol: Protocol) -> Finding:
     members = experiment.of("DQN") + experiment.of("CQL")

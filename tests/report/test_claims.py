@@ -1,17 +1,18 @@
 """The essay's claims: what is found, and what it takes to hold."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.stats
-from reading import numbers
+from reading import numbers, read_csv
 
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import optimal_policy
 from sepsis_rl.report.claims import claims
 from sepsis_rl.report.experiment import Experiment
-from sepsis_rl.report.findings import FAILS, HOLDS, NOT_EXAMINED, UNDECIDED
+from sepsis_rl.report.findings import CLAIMS, FAILS, HOLDS, NOT_EXAMINED, UNDECIDED
 from sepsis_rl.runs.history import Curve
 
 ORDER, LOSS, PEAK, SPREAD, FEW, RARE, COVERAGE, OPTIMUM, DOSES, LIVES, BOUND = range(11)
@@ -68,6 +69,11 @@ def test_every_claim_stands_in_the_table(experiment, protocol):
     for index in (ORDER, LIVES):
         assert exhibit.rows[index]["verdict"] == NOT_EXAMINED
     assert numbers(exhibit.text) == [10, 95, 1, 5]  # steps, interval, data sets there and needed
+
+
+def test_criteria_are_those_written_down_before():
+    _, rows = read_csv(Path(__file__).parents[2] / "docs" / "essay" / "0-claims.csv")
+    assert [(row["claim"], row["threshold"]) for row in rows] == [known[:2] for known in CLAIMS]
 
 
 @pytest.mark.parametrize(
