@@ -71,6 +71,11 @@ class Member:
         return f"{short_name(self.run)} {self.name}".strip()
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """The columns of a file that tell it from others."""
+        return {"algorithm": self.algorithm, "alpha": self.alpha, "seed": self.seed}
+
+    @property
     def survival(self) -> float:
         """Exact survival of the last evaluation's policy."""
         return float(self.metrics["survival_exact"][-1])

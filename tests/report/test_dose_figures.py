@@ -9,10 +9,14 @@ from reading import numbers
 from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import clinician_mode_policy, clinician_policy, optimal_policy
-from sepsis_rl.report.figures.disagreements import SHOWN, disagreements
-from sepsis_rl.report.figures.doses import action_distribution, dose_grids, sofa_strata
-from sepsis_rl.report.figures.q_values import STATE, q_values
-from sepsis_rl.report.figures.severity import by_sofa
+from sepsis_rl.report.figures.actions import (
+    STATE,
+    action_distribution,
+    dose_grids,
+    q_values,
+    sofa_strata,
+)
+from sepsis_rl.report.figures.patients import SHOWN, by_sofa, disagreements
 
 ALL = (action_distribution, dose_grids, q_values, by_sofa, disagreements)
 SETTINGS = ("BC", "DQN", "CQL α=0.5")
@@ -39,8 +43,8 @@ def test_strata_share_out_the_patients(mdp):
     assert ends[2][1] < 11 <= ends[3][0]
 
 
-def test_shares_of_actions(evidence, experiment, visits, mdp):
-    exhibit = action_distribution(evidence)
+def test_shares_of_actions(experiment, visits, mdp):
+    exhibit = action_distribution(experiment)
     assert len(exhibit.rows) == 4 * 25
     for row in exhibit.rows:
         own = visits[row["policy"]]
@@ -72,8 +76,8 @@ def test_seeds_are_averaged(only, experiment, mdp):
     assert not np.allclose(shares[0], shares[1])
 
 
-def test_dose_grids(evidence, visits, mdp):
-    exhibit = dose_grids(evidence)
+def test_dose_grids(experiment, visits, mdp):
+    exhibit = dose_grids(experiment)
     strata = {"all decisions": ~mdp.terminal, **sofa_strata(mdp)}
     assert len(exhibit.rows) == 4 * 5 * 25
     for row in exhibit.rows:
@@ -93,8 +97,8 @@ def test_dose_grids(evidence, visits, mdp):
     assert drawn[:, 0].sum() > 80
 
 
-def test_q_values(evidence, experiment):
-    exhibit = q_values(evidence)
+def test_q_values(experiment):
+    exhibit = q_values(experiment)
     counts = experiment.data.pair_counts
     assert len(exhibit.rows) == 2 * 25
     for row in exhibit.rows:
@@ -112,8 +116,8 @@ def test_q_values(evidence, experiment):
     assert said == pytest.approx(expected, rel=0.01)
 
 
-def test_survival_by_severity(evidence, mdp, visits):
-    exhibit = by_sofa(evidence)
+def test_survival_by_severity(experiment, mdp, visits):
+    exhibit = by_sofa(experiment)
     assert len(exhibit.rows) == len(exhibit.shown) == 4 * 5
     found = {(row["stratum"], row["policy"]): row for row in exhibit.rows}
     # FACTS: exact survival by start SOFA.
@@ -139,8 +143,8 @@ def test_survival_by_severity(evidence, mdp, visits):
         assert whole == pytest.approx(evaluate(true_dynamics(mdp), table).survival, abs=1e-9)
 
 
-def test_what_is_done_for_a_stratum(evidence, experiment, mdp):
-    rows = by_sofa(evidence).rows
+def test_what_is_done_for_a_stratum(experiment, mdp):
+    rows = by_sofa(experiment).rows
     (row,) = [r for r in rows if (r["stratum"], r["policy"]) == ("SOFA ≥ 11", "BC")]
     start = np.where((mdp.sofa_scores >= 11) & ~mdp.terminal, mdp.start, 0)
     of_stratum = dataclasses.replace(mdp, start=start / start.sum())
@@ -156,8 +160,8 @@ def test_what_is_done_for_a_stratum(evidence, experiment, mdp):
     assert 0 < row["unsupported"] < 1
 
 
-def test_disagreements(evidence, experiment, mdp, visits):
-    exhibit = disagreements(evidence)
+def test_disagreements(experiment, mdp, visits):
+    exhibit = disagreements(experiment)
     (member,) = experiment.of("CQL", 0.5)
     clinicians = clinician_mode_policy(mdp).actions
     own = visits["CQL α=0.5"].sum(axis=1)

@@ -22,8 +22,8 @@ def test_variations_take_the_grid_at_their_own_step(of, member, line, drawn):
         member(seed=2, learning_rate=1e-3, steps=(10, 20), survival=(0.2, 0.82), estimate=(0, 0)),
         member(learning_rate=1e-4, steps=(10, 20), survival=(0.2, 0.60), estimate=(0, 0)),
     ]
-    evidence = of(*grid, learning_rate=rates)
-    (exhibit,) = variations(evidence)
+    experiment = of(*grid, learning_rate=rates)
+    (exhibit,) = variations(experiment)
     assert drawn(exhibit)
     found = {(row["learning_rate"], row["seed"]): row["survival"] for row in exhibit.rows}
     assert found == {
@@ -39,7 +39,7 @@ def test_variations_take_the_grid_at_their_own_step(of, member, line, drawn):
     np.testing.assert_allclose(line(axes, "CQL α=0.5, 20 steps"), means)
     assert numbers(exhibit.text)[-6:] == [60, 1e-4, 73, 3e-4, 81, 1e-3]
     assert axes.get_xscale() == "log"
-    for survival in evidence.experiment.reference_survival.values():
+    for survival in experiment.reference_survival.values():
         assert any(
             own.get_linestyle() != "-" and np.allclose(own.get_ydata(), 100 * survival)
             for own in axes.lines
