@@ -2,6 +2,103 @@
 
 Policies are learned from recorded clinician decisions with CQL, DQN and behavior cloning, and
 judged by exact survival, rollouts and the data itself. For research only: not for clinical use.
+
+Everything in `__all__` can be imported from here. A name is looked up in its own module when it is
+first asked for (PEP 562), since PyTorch and Lightning take seconds to import.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from sepsis_rl.algorithms.base import OfflineAlgorithm
+    from sepsis_rl.algorithms.bc import BC
+    from sepsis_rl.algorithms.cql import CQL
+    from sepsis_rl.algorithms.dqn import DQN
+    from sepsis_rl.data.collection import behavior_policy, collect
+    from sepsis_rl.data.datamodule import OfflineDataModule
+    from sepsis_rl.data.transitions import Transitions
+    from sepsis_rl.dynamics.dynamics import Dynamics
+    from sepsis_rl.dynamics.pooled import pooled_dynamics
+    from sepsis_rl.dynamics.truth import true_dynamics
+    from sepsis_rl.envs import BatchedSepsisEnv, make_env
+    from sepsis_rl.mdp import TabularMDP, load_icu_sepsis
+    from sepsis_rl.ope.episodes import Episodes
+    from sepsis_rl.ope.estimates import evaluate_off_policy
+    from sepsis_rl.planning import evaluate, value_iteration
+    from sepsis_rl.policies import (
+        Policy,
+        clinician_policy,
+        optimal_policy,
+        random_policy,
+        tabular_policy,
+    )
+    from sepsis_rl.runs.checkpoints import load_algorithm
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "BC",
+    "CQL",
+    "DQN",
+    "BatchedSepsisEnv",
+    "Dynamics",
+    "Episodes",
+    "OfflineAlgorithm",
+    "OfflineDataModule",
+    "Policy",
+    "TabularMDP",
+    "Transitions",
+    "__version__",
+    "behavior_policy",
+    "clinician_policy",
+    "collect",
+    "evaluate",
+    "evaluate_off_policy",
+    "load_algorithm",
+    "load_icu_sepsis",
+    "make_env",
+    "optimal_policy",
+    "pooled_dynamics",
+    "random_policy",
+    "tabular_policy",
+    "true_dynamics",
+    "value_iteration",
+]
+
+_MODULES: Final = {
+    "algorithms.base": ("OfflineAlgorithm",),
+    "algorithms.bc": ("BC",),
+    "algorithms.cql": ("CQL",),
+    "algorithms.dqn": ("DQN",),
+    "data.collection": ("behavior_policy", "collect"),
+    "data.datamodule": ("OfflineDataModule",),
+    "data.transitions": ("Transitions",),
+    "dynamics.dynamics": ("Dynamics",),
+    "dynamics.pooled": ("pooled_dynamics",),
+    "dynamics.truth": ("true_dynamics",),
+    "envs": ("BatchedSepsisEnv", "make_env"),
+    "mdp": ("TabularMDP", "load_icu_sepsis"),
+    "ope.episodes": ("Episodes",),
+    "ope.estimates": ("evaluate_off_policy",),
+    "planning": ("evaluate", "value_iteration"),
+    "policies": ("Policy", "clinician_policy", "optimal_policy", "random_policy", "tabular_policy"),
+    "runs.checkpoints": ("load_algorithm",),
+}
+_MODULE_OF: Final = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a name of `__all__` from its module, and keeps it."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The names of `__all__` beside what is imported already."""
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,59 @@
+"""What can be imported from `sepsis_rl` itself, and what that costs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sepsis_rl
+
+HEAVY = ("gymnasium", "icu_sepsis", "jsonargparse", "lightning", "numpy", "pandas", "rich", "torch")
+
+
+def run(script: str) -> str:
+    """What a new interpreter prints."""
+    words = [sys.executable, "-c", script]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    script = (
+        "import sys; before = set(sys.modules); import sepsis_rl; dir(sepsis_rl)\n"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    imported = run(script).split()
+    assert {name.partition(".")[0] for name in imported}.isdisjoint(HEAVY)
+    assert [name for name in imported if name.startswith("sepsis_rl")] == ["sepsis_rl"]
+
+
+def test_importing_the_package_takes_less_than_a_tenth_of_a_second() -> None:
+    script = (
+        "import time; t = time.process_time(); import sepsis_rl; print(time.process_time() - t)"
+    )
+    assert min(float(run(script)) for _ in range(3)) < 0.1
+
+
+def test_dir_shows_all_names_before_they_are_asked_for() -> None:
+    shown = run("import sepsis_rl; print(*dir(sepsis_rl))").split()
+    assert set(sepsis_rl.__all__) <= set(shown)
+
+
+@pytest.mark.parametrize("name", [name for name in sepsis_rl.__all__ if name != "__version__"])
+def test_a_name_is_the_one_of_its_module(name: str) -> None:
+    value = getattr(sepsis_rl, name)
+    assert value.__name__ == name
+    assert getattr(sys.modules[value.__module__], name) is value
+    assert name in vars(sepsis_rl)  # the second time it is looked up like any other
+
+
+def test_a_name_that_is_not_there_is_named() -> None:
+    with pytest.raises(AttributeError, match="'sepsis_rl' has no attribute 'SAC'"):
+        _ = sepsis_rl.SAC
+
+
+def test_all_is_what_type_checkers_see() -> None:
+    source = Path(sepsis_rl.__file__).read_text(encoding="utf-8")
+    checked = source.partition("if TYPE_CHECKING:")[2].partition("__version__")[0]
+    for name in sepsis_rl.__all__:
+        assert name == "__version__" or name in checked
