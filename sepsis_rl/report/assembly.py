@@ -37,7 +37,7 @@ SHOWN: Final = {
 TITLE: Final = "Offline reinforcement learning for sepsis: the essay's experiment and the truth"
 
 
-def write_report(folders: Sequence[str | Path], output: Path, *, tries: int) -> None:
+def write_report(folders: Sequence[str | Path], output: Path, *, tries: int = 500) -> None:
     """Writes pages, pictures and tables, and prints the essay's claims.
 
     Args:

@@ -50,9 +50,9 @@ def scorecard(
     output: Path,
     *,
     episodes: Sequence[int],
-    data_sets: int,
-    seed: int,
-    resamples: int,
+    data_sets: int = 200,
+    seed: int = 0,
+    resamples: int = 100,
     processes: int | None = None,
 ) -> None:
     """Judges policies of known value on many data sets, prints and writes how well that went.
