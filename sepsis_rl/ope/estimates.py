@@ -18,12 +18,7 @@ from sepsis_rl.mdp import FloatArray
 from sepsis_rl.metrics import Interval
 from sepsis_rl.ope.doubly_robust import cross_fit, doubly_robust, weighted_doubly_robust
 from sepsis_rl.ope.episodes import Episodes
-from sepsis_rl.ope.fitted_q import (
-    CountModel,
-    Unseen,
-    fitted_q_evaluation,
-    fitted_values,
-)
+from sepsis_rl.ope.fitted_q import CountModel, Unseen, fitted_q_evaluation, fitted_values
 from sepsis_rl.ope.importance import (
     ImportanceWeights,
     importance_sampling,
@@ -111,10 +106,7 @@ class OffPolicyScores:
             interval = self.interval(name)
             metrics[name] = interval.estimate
             if not interval.low.isnan().all():
-                metrics[f"{name}_low"], metrics[f"{name}_high"] = (
-                    interval.low,
-                    interval.high,
-                )
+                metrics[f"{name}_low"], metrics[f"{name}_high"] = interval.low, interval.high
         metrics["ess"] = torch.from_numpy(self.effective_sample_size)
         metrics["ess_share"] = metrics["ess"] / self.episodes
         metrics["largest_weight"] = torch.from_numpy(self.largest_share)
@@ -154,12 +146,9 @@ def evaluate_off_policy(
     )
     tables = np.stack([policy.probabilities for policy in soft])
     weights = importance_weights(tables, episodes, options.clip)
-    model = CountModel(episodes)
-    linear = _linear_estimators(estimators, tables, weights, model, episodes)
-    estimates, unseen_rate = _estimate(estimators, tables, linear, model, episodes)
-    replicates, recorded = _bootstrap(
-        estimators, tables, linear, model if refit else None, episodes, options, advance
-    )
+    judge = _Judge(estimators, tables, weights, episodes)
+    estimates, unseen_rate = judge.estimate()
+    replicates, recorded = judge.bootstrap(options, refit, advance)
     return OffPolicyScores(
         policies=soft,
         epsilon=np.array([options.epsilon * policy.is_deterministic for policy in policies]),
@@ -190,84 +179,74 @@ def _check(policies: Sequence[Policy], episodes: Episodes, estimators: Sequence[
             )
 
 
-def _linear_estimators(
-    estimators: Sequence[Estimator],
-    tables: FloatArray,
-    weights: ImportanceWeights,
-    model: CountModel,
-    episodes: Episodes,
-) -> dict[Estimator, Callable[[FloatArray], FloatArray]]:
-    """Those that are functions of how often each episode counts, with all else fixed.
+class _Judge:
+    """Estimators of policies, as functions of how often each episode counts.
 
-    Returns:
-        Counts (samples, episodes) to estimates (samples, policies), by estimator.
+    The importance weights are those of the whole sample, and so is the cross-fitted Q of `dr` and
+    `wdr`. The Q of `fqe` is fitted anew to each sample.
     """
-    linear: dict[Estimator, Callable[[FloatArray], FloatArray]] = {
-        name: partial(_WEIGHTED[name], weights, episodes)
-        for name in estimators
-        if name in _WEIGHTED
-    }
-    corrected = [name for name in estimators if name in _CORRECTED]
-    if corrected:
-        fit = cross_fit(tables, model, episodes)
-        linear |= {name: partial(_CORRECTED[name], weights, fit, episodes) for name in corrected}
-    return linear
 
+    def __init__(
+        self,
+        estimators: Sequence[Estimator],
+        tables: FloatArray,
+        weights: ImportanceWeights,
+        episodes: Episodes,
+    ) -> None:
+        self.estimators, self.tables, self.episodes = estimators, tables, episodes
+        self.model = CountModel(episodes)
+        # Counts (samples, episodes) to estimates (samples, policies).
+        self.linear: dict[Estimator, Callable[[FloatArray], FloatArray]] = {
+            name: partial(_WEIGHTED[name], weights, episodes)
+            for name in estimators
+            if name in _WEIGHTED
+        }
+        if corrected := [name for name in estimators if name in _CORRECTED]:
+            fit = cross_fit(tables, self.model, episodes)
+            for name in corrected:
+                self.linear[name] = partial(_CORRECTED[name], weights, fit, episodes)
 
-def _estimate(
-    estimators: Sequence[Estimator],
-    tables: FloatArray,
-    linear: dict[Estimator, Callable[[FloatArray], FloatArray]],
-    model: CountModel,
-    episodes: Episodes,
-) -> tuple[dict[Estimator, FloatArray], FloatArray]:
-    """Estimates on the episodes themselves, and the share of unseen decisions."""
-    once = np.ones((1, len(episodes)))
-    whole = model.sample(once)
-    estimates: dict[Estimator, FloatArray] = {}
-    unseen_rate = np.full(len(tables), np.nan)
-    for name in estimators:
-        if name in linear:
-            estimates[name] = linear[name](once)[0]
-        else:
-            fits = [fitted_q_evaluation(table, whole, _UNSEEN[name]) for table in tables]
+    def estimate(self) -> tuple[dict[Estimator, FloatArray], FloatArray]:
+        """Estimates on the episodes themselves, and the share of unseen decisions."""
+        once = np.ones((1, len(self.episodes)))
+        whole = self.model.sample(once)
+        estimates: dict[Estimator, FloatArray] = {}
+        unseen_rate = np.full(len(self.tables), np.nan)
+        for name in self.estimators:
+            if name in self.linear:
+                estimates[name] = self.linear[name](once)[0]
+                continue
+            fits = [fitted_q_evaluation(table, whole, _UNSEEN[name]) for table in self.tables]
             estimates[name] = np.concatenate([fit.value for fit in fits])
             if name == "fqe" or "fqe" not in estimates:  # with `fqe_zero` alone, by its visits
                 unseen_rate = np.concatenate([fit.unseen_share for fit in fits])
-    return estimates, unseen_rate
+        return estimates, unseen_rate
 
+    def bootstrap(
+        self, options: OffPolicyOptions, refit: bool, advance: Callable[[int], Any]
+    ) -> tuple[dict[Estimator, FloatArray], FloatArray]:
+        """Estimates, and the mean return, on resamples of the episodes.
 
-def _bootstrap(
-    estimators: Sequence[Estimator],
-    tables: FloatArray,
-    linear: dict[Estimator, Callable[[FloatArray], FloatArray]],
-    model: CountModel | None,
-    episodes: Episodes,
-    options: OffPolicyOptions,
-    advance: Callable[[int], Any],
-) -> tuple[dict[Estimator, FloatArray], FloatArray]:
-    """Estimates, and the mean return, on resamples of the episodes.
-
-    The importance weights are those of the whole sample, and so is the cross-fitted Q of `dr` and
-    `wdr`; the fitted Q of `fqe` is fitted anew, if there is a model. `fqe_zero` is not resampled:
-    it is the other end of what the rule for unseen pairs can do, and each resample has more of them
-    than the sample, so that percentiles would lie below the estimate.
-    """
-    replicates = {name: np.full((options.resamples, len(tables)), np.nan) for name in estimators}
-    recorded = np.empty(options.resamples)
-    first = 0
-    for counts in episodes.resamples(options.resamples, options.seed):
-        block = slice(first, first + len(counts))
-        first = block.stop
-        recorded[block] = counts @ episodes.returns / len(episodes)
-        for name, estimate in linear.items():
-            replicates[name][block] = estimate(counts)
-        refitted = model.sample(counts) if model is not None and "fqe" in estimators else None
-        for column, table in enumerate(tables):
-            if refitted is not None:
-                replicates["fqe"][block, column] = fitted_values(table, refitted)
-            advance(len(counts))
-    return replicates, recorded
+        `fqe_zero` is left out: it is the other end of what the rule for unseen pairs can do, and
+        each resample has more of them than the sample, so that percentiles would lie below the
+        estimate.
+        """
+        shape = (options.resamples, len(self.tables))
+        replicates = {name: np.full(shape, np.nan) for name in self.estimators}
+        recorded = np.empty(options.resamples)
+        first = 0
+        for counts in self.episodes.resamples(options.resamples, options.seed):
+            block = slice(first, first + len(counts))
+            first = block.stop
+            recorded[block] = counts @ self.episodes.returns / len(self.episodes)
+            for name, estimate in self.linear.items():
+                replicates[name][block] = estimate(counts)
+            sample = self.model.sample(counts) if refit and "fqe" in self.estimators else None
+            for column, table in enumerate(self.tables):
+                if sample is not None:
+                    replicates["fqe"][block, column] = fitted_values(table, sample)
+                advance(len(counts))
+        return replicates, recorded
 
 
 def _interval(estimates: FloatArray, replicates: FloatArray) -> Interval:
