@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 import torch
 
-from sepsis_rl.dynamics import CountedEpisodes, Unseen
+from sepsis_rl.dynamics import Unseen
 from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import FloatArray
 from sepsis_rl.metrics import Interval
@@ -107,10 +107,7 @@ class OffPolicyScores:
             interval = self.interval(name)
             metrics[name] = interval.estimate
             if not interval.low.isnan().all():
-                metrics[f"{name}_low"], metrics[f"{name}_high"] = (
-                    interval.low,
-                    interval.high,
-                )
+                metrics[f"{name}_low"], metrics[f"{name}_high"] = interval.low, interval.high
         metrics["ess"] = torch.from_numpy(self.effective_sample_size)
         metrics["ess_share"] = metrics["ess"] / self.episodes
         metrics["largest_weight"] = torch.from_numpy(self.largest_share)
@@ -150,12 +147,9 @@ def evaluate_off_policy(
     )
     tables = np.stack([policy.probabilities for policy in soft])
     weights = importance_weights(tables, episodes, options.clip)
-    counted = count_episodes(episodes)
-    linear = _linear_estimators(estimators, tables, weights, counted, episodes)
-    estimates, unseen_rate = _estimate(estimators, tables, linear, counted, episodes)
-    replicates, recorded = _bootstrap(
-        estimators, tables, linear, counted if refit else None, episodes, options, advance
-    )
+    judge = _Judge(estimators, tables, weights, episodes)
+    estimates, unseen_rate = judge.estimate()
+    replicates, recorded = judge.bootstrap(options, refit, advance)
     return OffPolicyScores(
         policies=soft,
         epsilon=np.array([options.epsilon * policy.is_deterministic for policy in policies]),
@@ -186,86 +180,78 @@ def _check(policies: Sequence[Policy], episodes: Episodes, estimators: Sequence[
             )
 
 
-def _linear_estimators(
-    estimators: Sequence[Estimator],
-    tables: FloatArray,
-    weights: ImportanceWeights,
-    counted: CountedEpisodes,
-    episodes: Episodes,
-) -> dict[Estimator, Callable[[FloatArray], FloatArray]]:
-    """Those that are functions of how often each episode counts, with all else fixed.
-
-    Returns:
-        Counts (samples, episodes) to estimates (samples, policies), by estimator.
-    """
-    linear: dict[Estimator, Callable[[FloatArray], FloatArray]] = {
-        name: partial(_WEIGHTED[name], weights, episodes)
-        for name in estimators
-        if name in _WEIGHTED
-    }
-    corrected = [name for name in estimators if name in _CORRECTED]
-    if corrected:
-        fit = cross_fit(tables, counted, episodes)
-        linear |= {name: partial(_CORRECTED[name], weights, fit, episodes) for name in corrected}
-    return linear
-
-
-def _estimate(
-    estimators: Sequence[Estimator],
-    tables: FloatArray,
-    linear: dict[Estimator, Callable[[FloatArray], FloatArray]],
-    counted: CountedEpisodes,
-    episodes: Episodes,
-) -> tuple[dict[Estimator, FloatArray], FloatArray]:
-    """Estimates on the episodes themselves, and the share of unseen decisions."""
-    once = np.ones((1, len(episodes)))
-    whole = counted.sample(once)
-    estimates: dict[Estimator, FloatArray] = {}
-    unseen_rate = np.full(len(tables), np.nan)
-    for name in estimators:
-        if name in linear:
-            estimates[name] = linear[name](once)[0]
-        else:
-            fitted = FittedQEvaluation(whole, gamma=episodes.gamma, unseen=_UNSEEN[name])
-            fits = [fitted.fit(table) for table in tables]
-            estimates[name] = np.concatenate([fit.value for fit in fits])
-            if name == "fqe" or "fqe" not in estimates:  # with `fqe_zero` alone, by its visits
-                unseen_rate = np.concatenate([fit.unseen_share for fit in fits])
-    return estimates, unseen_rate
-
-
-def _bootstrap(
-    estimators: Sequence[Estimator],
-    tables: FloatArray,
-    linear: dict[Estimator, Callable[[FloatArray], FloatArray]],
-    counted: CountedEpisodes | None,
-    episodes: Episodes,
-    options: OffPolicyOptions,
-    advance: Callable[[int], Any],
-) -> tuple[dict[Estimator, FloatArray], FloatArray]:
-    """Estimates, and the mean return, on resamples of the episodes.
+class _Judge:
+    """Estimators of policies, as functions of how often each episode counts.
 
     The importance weights are those of the whole sample, and so is the cross-fitted Q of `dr` and
-    `wdr`; the fitted Q of `fqe` is fitted anew, if there are counts. `fqe_zero` is not resampled:
-    it is the other end of what the rule for unseen pairs can do, and each resample has more of them
-    than the sample, so that percentiles would lie below the estimate.
+    `wdr`. The Q of `fqe` is fitted anew to each sample.
     """
-    replicates = {name: np.full((options.resamples, len(tables)), np.nan) for name in estimators}
-    recorded = np.empty(options.resamples)
-    first = 0
-    for counts in episodes.resamples(options.resamples, options.seed):
-        block = slice(first, first + len(counts))
-        first = block.stop
-        recorded[block] = counts @ episodes.returns / len(episodes)
-        for name, estimate in linear.items():
-            replicates[name][block] = estimate(counts)
-        if counted is not None and "fqe" in estimators:
-            replicates["fqe"][block] = refitted_values(
-                tables, counted, counts, gamma=episodes.gamma, advance=advance
-            )
-        else:
-            advance(len(counts) * len(tables))
-    return replicates, recorded
+
+    def __init__(
+        self,
+        estimators: Sequence[Estimator],
+        tables: FloatArray,
+        weights: ImportanceWeights,
+        episodes: Episodes,
+    ) -> None:
+        self.estimators, self.tables, self.episodes = estimators, tables, episodes
+        self.counted = count_episodes(episodes)
+        # Counts (samples, episodes) to estimates (samples, policies).
+        self.linear: dict[Estimator, Callable[[FloatArray], FloatArray]] = {
+            name: partial(_WEIGHTED[name], weights, episodes)
+            for name in estimators
+            if name in _WEIGHTED
+        }
+        if corrected := [name for name in estimators if name in _CORRECTED]:
+            fit = cross_fit(tables, self.counted, episodes)
+            for name in corrected:
+                self.linear[name] = partial(_CORRECTED[name], weights, fit, episodes)
+
+    def estimate(self) -> tuple[dict[Estimator, FloatArray], FloatArray]:
+        """Estimates on the episodes themselves, and the share of unseen decisions."""
+        once = np.ones((1, len(self.episodes)))
+        whole = self.counted.sample(once)
+        estimates: dict[Estimator, FloatArray] = {}
+        unseen_rate = np.full(len(self.tables), np.nan)
+        for name in self.estimators:
+            if name in self.linear:
+                estimates[name] = self.linear[name](once)[0]
+                continue
+            fitted = FittedQEvaluation(whole, gamma=self.episodes.gamma, unseen=_UNSEEN[name])
+            fits = [fitted.fit(table) for table in self.tables]
+            estimates[name] = np.concatenate([fit.value for fit in fits])
+            if (
+                name == "fqe" or "fqe" not in self.estimators
+            ):  # with `fqe_zero` alone, by its visits
+                unseen_rate = np.concatenate([fit.unseen_share for fit in fits])
+        return estimates, unseen_rate
+
+    def bootstrap(
+        self, options: OffPolicyOptions, refit: bool, advance: Callable[[int], Any]
+    ) -> tuple[dict[Estimator, FloatArray], FloatArray]:
+        """Estimates, and the mean return, on resamples of the episodes.
+
+        `fqe_zero` is left out: it is the other end of what the rule for unseen pairs can do, and
+        each resample has more of them than the sample, so that percentiles would lie below the
+        estimate.
+        """
+        shape = (options.resamples, len(self.tables))
+        replicates = {name: np.full(shape, np.nan) for name in self.estimators}
+        recorded = np.empty(options.resamples)
+        first = 0
+        for counts in self.episodes.resamples(options.resamples, options.seed):
+            block = slice(first, first + len(counts))
+            first = block.stop
+            recorded[block] = counts @ self.episodes.returns / len(self.episodes)
+            for name, estimate in self.linear.items():
+                replicates[name][block] = estimate(counts)
+            if refit and "fqe" in self.estimators:
+                replicates["fqe"][block] = refitted_values(
+                    self.tables, self.counted, counts, gamma=self.episodes.gamma, advance=advance
+                )
+            else:
+                advance(len(counts) * len(self.tables))
+        return replicates, recorded
 
 
 def _interval(estimates: FloatArray, replicates: FloatArray) -> Interval:

@@ -15,12 +15,8 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from sepsis_rl.algorithms import BC, CQL, DQN, OfflineAlgorithm
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import atomic_write
-from sepsis_rl.runs.untrusted import (
-    WRONG_ENTRY,
-    check_optimizer,
-    forget_other_files,
-    read_checkpoint,
-)
+from sepsis_rl.runs.patterns import WRONG_ENTRY
+from sepsis_rl.runs.untrusted import check_optimizer, forget_other_files, read_checkpoint
 
 FOLDER = "checkpoints"
 LAST = "last.ckpt"

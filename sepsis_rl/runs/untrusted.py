@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import pickle
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,34 +18,50 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from packaging.version import Version
+from torch import Tensor
 
 from sepsis_rl.algorithms import OfflineAlgorithm
 from sepsis_rl.algorithms.base import CHECKPOINT_FORMAT
 from sepsis_rl.errors import InputError
-from sepsis_rl.runs.structure import has_entries, is_alike, is_plain
+from sepsis_rl.runs.patterns import WRONG_ENTRY, exactly, is_plain, mismatch, pattern_of
 
-# What values of another type or structure lead to where they are used.
-WRONG_ENTRY = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 # What torch's weights-only reader raises on bytes that are no checkpoint, found by trying many.
 _UNREADABLE = (*WRONG_ENTRY, pickle.UnpicklingError, struct.error, EOFError, AssertionError)
-_REQUIRED_ENTRIES: Final = {
-    "state_dict": dict,
-    "hyper_parameters": dict,
-    "global_step": int,
-    "sepsis_rl": dict,
-}
-_IDENTITY: Final = {"format": int, "algorithm": str, "members": list, "names": list}
-_OPTIONAL_ENTRIES: Final = {  # a file may hold weights alone
-    "callbacks": dict,
-    "loops": dict,
-    "optimizer_states": list,
-    "lr_schedulers": list,
-    "OfflineDataModule": dict,
-}
-_CALLBACKS: Final = ("PolicyEvaluation", "RecordedSettings")
 _OLDEST_LIGHTNING: Final = Version("2.0.0")  # it rewrites the entries of older ones
-_FILES: Final = ("best_model_path", "kth_best_model_path", "last_model_path")
-_SCORES: Final = ("best_model_score", "current_score", "kth_value")
+
+
+def _is_table(value: Any) -> bool:
+    """Whether it is a tensor of (members, n_states) or (members, n_states, n_actions)."""
+    return isinstance(value, Tensor) and value.ndim in (2, 3)
+
+
+# A pattern, see `mismatch`. A file may hold weights alone, hence the question marks.
+_CHECKPOINT: Final[dict[Any, Any]] = {
+    "sepsis_rl": {
+        "format": int,
+        "algorithm": str,
+        "members": [{str: int | float}],
+        "names": [str],
+        str: object,
+    },
+    "state_dict": dict,
+    "hyper_parameters": {str: is_plain},
+    "global_step": lambda step: isinstance(step, int) and step >= 0,
+    "pytorch-lightning_version": lambda version: Version(version) >= _OLDEST_LIGHTNING,
+    "OfflineDataModule?": {"content_hash": str},
+    "callbacks?": {
+        "PolicyEvaluation?": {
+            "history": [{"step": int, "members": [{str: int | float}]}],
+            "policies?": {int: _is_table},
+        },
+        "RecordedSettings?": {"settings": {str: is_plain}, "hash": str},
+        str: object,
+    },
+    "loops?": dict,
+    "optimizer_states?": list,
+    "lr_schedulers?": list,
+    str: object,
+}
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -74,76 +91,33 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"checkpoint {path} cannot be read: it is torn, or holds more than tensors and plain "
             "values and was not loaded for safety"
         ) from error
-    if not (
-        has_entries(checkpoint, _REQUIRED_ENTRIES)
-        and has_entries(checkpoint, _OPTIONAL_ENTRIES, optional=True)
-        and has_entries(checkpoint["sepsis_rl"], _IDENTITY)
-    ):
+    if mismatch(checkpoint, {"sepsis_rl": {"format": int, str: object}, str: object}) is not None:
         raise InputError(f"checkpoint {path} was not written by sepsis-rl")
     if (found := checkpoint["sepsis_rl"]["format"]) != CHECKPOINT_FORMAT:
         raise InputError(
             f"checkpoint {path} has format {found}; this version reads {CHECKPOINT_FORMAT}"
         )
-    _check_entries(checkpoint, path)
+    _require(checkpoint, _CHECKPOINT, path)
+    members = len(checkpoint["sepsis_rl"]["members"])
+    evaluated = checkpoint.get("callbacks", {}).get("PolicyEvaluation", {"history": []})
+    tables = evaluated.get("policies", {}).values()
+    by_member = [checkpoint["sepsis_rl"]["names"], *(e["members"] for e in evaluated["history"])]
+    if (
+        not all(len(part) == members > 0 for part in (*by_member, *tables))
+        or len({tuple(row) for rows in by_member[1:] for row in rows}) > 1  # not the same figures
+        or "_instantiator" in checkpoint["hyper_parameters"]
+    ):
+        raise InputError(f"checkpoint {path} cannot be used: its entries do not belong together")
     return checkpoint
 
 
-def _check_entries(checkpoint: dict[str, Any], path: str | Path) -> None:
-    """Checks what can be checked without a trainer."""
-    about, settings = checkpoint["sepsis_rl"], checkpoint["hyper_parameters"]
-    names, members = about["names"], about["members"]
-    callbacks, data = checkpoint.get("callbacks", {}), checkpoint.get("OfflineDataModule")
-    evaluation, recorded = (callbacks.get(name) for name in _CALLBACKS)
-    _require(
-        {
-            "sepsis_rl": is_plain(about)
-            and len(names) == len(members) > 0
-            and all(isinstance(name, str) for name in names)
-            and all(isinstance(member, dict) for member in members),
-            "hyper_parameters": is_plain(settings) and "_instantiator" not in settings,
-            "global_step": checkpoint["global_step"] >= 0,
-            "pytorch-lightning_version": _is_recent(checkpoint.get("pytorch-lightning_version")),
-            "callbacks": all(isinstance(name, str) for name in callbacks),
-            "PolicyEvaluation": evaluation is None or _is_evaluation(evaluation, len(members)),
-            "RecordedSettings": recorded is None
-            or (has_entries(recorded, {"settings": dict, "hash": str}) and is_plain(recorded)),
-            "OfflineDataModule": data is None or has_entries(data, {"content_hash": str}),
-        },
-        path,
-    )
-
-
-def _require(rules: dict[str, bool], path: str | Path) -> None:
-    for name, holds in rules.items():
-        if not holds:
-            raise InputError(
-                f"checkpoint {path} cannot be used: its entry '{name}' is not what is written there"
-            )
-
-
-def _is_recent(version: Any) -> bool:
-    try:
-        return Version(version) >= _OLDEST_LIGHTNING
-    except WRONG_ENTRY:
-        return False
-
-
-def _is_evaluation(state: Any, members: int) -> bool:
-    """Whether it is what `PolicyEvaluation` remembers of so many members."""
-    try:
-        history, policies = state["history"], state.get("policies", {})
-        rows = [row for entry in history for row in entry["members"]]
-        return (
-            all(has_entries(e, {"step": int, "members": list}) for e in history)
-            and all(len(e) == 2 and len(e["members"]) == members for e in history)
-            and all(is_plain(row) and row.keys() == rows[0].keys() for row in rows)
-            and all(isinstance(figure, int | float) for row in rows for figure in row.values())
-            and all(type(step) is int for step in policies)
-            # Actions, or probabilities of all of them.
-            and all(len(p) == members and p.ndim in (2, 3) for p in policies.values())
+def _require(checkpoint: dict[str, Any], pattern: dict[Any, Any], path: str | Path) -> None:
+    place = mismatch(checkpoint, pattern)
+    if place is not None:
+        raise InputError(
+            f"checkpoint {path} cannot be used: its entry '{place.lstrip('.')}' is missing or not "
+            "what this program writes"
         )
-    except WRONG_ENTRY:
-        return False
 
 
 # -- what belongs to Lightning and torch ---------------------------------------------------------
@@ -163,35 +137,31 @@ def check_optimizer(checkpoint: dict[str, Any], module: OfflineAlgorithm, path: 
     Raises:
         InputError: The optimizer's state does not fit.
     """
-    if "optimizer_states" not in checkpoint:
-        return
     parameters = list(module.q_network.parameters())
     (ours,) = module.configure_optimizers().param_groups
-    try:
-        (optimizer,) = checkpoint["optimizer_states"]
-        (group,) = optimizer["param_groups"]
-        places, states = list(range(len(parameters))), optimizer["state"]
-        fit = group["params"] == places and sorted(states) == places
-        fit = fit and all(
-            type(group[name]) is type(value) and (name == "lr" or group[name] == value)
-            for name, value in ours.items()
-            if name != "params"  # and the rate is set when a fit starts
-        )
-        fit = fit and all(
-            states[place].keys() == {"step", "exp_avg", "exp_avg_sq"}
-            and all(
-                value.shape == (() if name == "step" else parameters[place].shape)
-                and value.is_floating_point()
-                and value.is_contiguous()
-                and value.device.type == "cpu"
-                for name, value in states[place].items()
-            )
-            for place in places
-        )
-    except WRONG_ENTRY:
-        fit = False
-    if not fit:
+    group: dict[str, Any] = {name: exactly(value) for name, value in ours.items()}
+    group["lr"] = int | float  # set when a fit starts
+    group["params"] = exactly(list(range(len(parameters))))
+    state = {
+        place: {
+            "step": _is_moment(torch.Size()),
+            "exp_avg": _is_moment(parameter.shape),
+            "exp_avg_sq": _is_moment(parameter.shape),
+        }
+        for place, parameter in enumerate(parameters)
+    }
+    pattern = ({"param_groups": (group,), "state": state},)
+    if mismatch(checkpoint, {"optimizer_states?": pattern, str: object}) is not None:
         raise InputError(f"checkpoint {path}: its optimizer does not fit its weights")
+
+
+def _is_moment(shape: torch.Size) -> Callable[[Any], bool]:
+    return lambda held: (
+        held.shape == shape
+        and held.is_floating_point()
+        and held.is_contiguous()
+        and held.device.type == "cpu"
+    )
 
 
 def check_restorable(checkpoint: dict[str, Any], trainer: pl.Trainer, path: str | Path) -> None:
@@ -206,32 +176,34 @@ def check_restorable(checkpoint: dict[str, Any], trainer: pl.Trainer, path: str 
         InputError: An entry has another structure or other types than this trainer writes.
     """
     loops = ("fit_loop", "validate_loop", "test_loop", "predict_loop")
+    written = pattern_of({name: getattr(trainer, name).state_dict() for name in loops})
+    optimization = written["fit_loop"]["epoch_loop.automatic_optimization.optim_progress"]
+    optimization["optimizer"]["step"]["total"]["completed"] = exactly(checkpoint["global_step"])
+    maybe = "" if "optimizer_states" in checkpoint else "?"
     precision = trainer.precision_plugin
-    written = {
-        "loops": {name: getattr(trainer, name).state_dict() for name in loops},
-        type(precision).__qualname__: precision.state_dict(),
-        "native_amp_scaling_state": precision.state_dict(),
-    }
-    required = ("loops", "lr_schedulers") if "optimizer_states" in checkpoint else ()
-    _require({name: name in checkpoint for name in required}, path)
-    alike = {n: n not in checkpoint or is_alike(checkpoint[n], own) for n, own in written.items()}
-    _require(alike, path)
-    if "loops" in checkpoint:
-        optimization = "epoch_loop.automatic_optimization.optim_progress"
-        steps = checkpoint["loops"]["fit_loop"][optimization]["optimizer"]["step"]["total"]
-        _require({"global_step": checkpoint["global_step"] == steps["completed"]}, path)
+    state = pattern_of(precision.state_dict())
+    own = {f"loops{maybe}": written, f"lr_schedulers{maybe}": list}
+    own |= {f"{type(precision).__qualname__}?": state, "native_amp_scaling_state?": state}
+    _require(checkpoint, {**own, str: object}, path)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        state = checkpoint.get("callbacks", {}).get(callback.state_key)
-        if not state or callback.state_key in _CALLBACKS or isinstance(callback, ModelCheckpoint):
-            continue  # those are checked without it
-        _require({callback.state_key: is_alike(state, callback.state_dict(), loose=True)}, path)
+        key = callback.state_key
+        state = checkpoint.get("callbacks", {}).get(key)
+        checked = f"{key}?" in _CHECKPOINT["callbacks?"] or isinstance(callback, ModelCheckpoint)
+        if checked or not state:
+            continue
+        own = pattern_of(callback.state_dict(), loose=True)
+        _require(checkpoint, {"callbacks": {key: own, str: object}, str: object}, path)
         try:  # as Lightning will once more
             callback.load_state_dict(copy.deepcopy(state))
         except WRONG_ENTRY as error:
             raise InputError(
-                f"checkpoint {path} cannot be used: its entry '{callback.state_key}' is not what "
-                f"that callback writes ({type(error).__name__}: {error})"
+                f"checkpoint {path} cannot be used: its entry 'callbacks.{key}' is not what that "
+                f"callback writes ({type(error).__name__}: {error})"
             ) from error
+
+
+_FILES: Final = ("best_model_path", "kth_best_model_path", "last_model_path")
+_SCORES: Final = ("best_model_score", "current_score", "kth_value")
 
 
 def forget_other_files(checkpoint: dict[str, Any], path: str | Path) -> None:
