@@ -72,7 +72,11 @@ SPREAD := [0.0,0.05,0.1,0.5,2.0]
 GRID := essay-bc essay-cql
 DATA_SEEDS := 1 2 3 4
 HALF := --trainer.max_steps 50000
-VARIATIONS := $(patsubst configs/essay/%.yaml,%,$(wildcard configs/essay/*.yaml))
+# $(call vary,NAME,OPTIONS) varies one thing of the grid, at alpha 1 and for fewer steps.
+vary = $(call run,essay-$(1),sweep,--model.alpha 1.0 --trainer.max_steps 20000 $(2))
+DEEPER := [256,256,256]
+RATES := [1.0e-4,1.0e-3,3.0e-3]
+COMMA := ,
 
 grid: $(STAMP) ## train the essay's grid: BC x 3 seeds, CQL 7 alphas x 3 seeds; goes on after a stop
 	@$(call run,essay-bc,bc,--model.seed '$(SEEDS)')
@@ -86,16 +90,20 @@ reproduce-more: grid ## the same with four more data sets, and sizes, networks a
 		$(call run,essay-bc-data-$$seed,bc,--model.seed '$(SEEDS)' --data.seed $$seed $(HALF)) || exit; \
 		$(call run,essay-cql-data-$$seed,sweep,--model.alpha '$(EXTREMES)' --data.seed $$seed $(HALF)) || exit; \
 	done
-	@for name in $(VARIATIONS); do \
-		$(call run,essay-$$name,sweep,--config configs/essay/$$name.yaml) || exit; \
+	@for size in 1000 10000 50000 100000; do \
+		$(call vary,episodes-$$size,--data.episodes $$size) || exit; \
 	done
+	@for width in 64 128 512; do \
+		$(call vary,width-$$width,--model.embedding_dim $$width --model.hidden_dims "[$$width$(COMMA)$$width]") || exit; \
+	done
+	@$(call vary,depth-3,--model.hidden_dims '$(DEEPER)')
+	@$(call vary,learning-rate,--model.learning_rate '$(RATES)')
 	@$(BIN)/lightning report $(call finished,$(GRID) essay-*) --output reproduction-more $(ARGS)
 
 scorecard: $(STAMP) ## hold estimates from recorded data against the truth: an hour, goes on after a stop
 	@$(call run,scorecard-bc,bc,$(SHORT))
 	@$(call run,scorecard-cql,sweep,--model.alpha '$(SPREAD)' --model.seed 42 $(SHORT))
-	@$(BIN)/lightning report $(call finished,scorecard-bc scorecard-cql) \
-		--scorecard --output scorecard $(ARGS)
+	@$(BIN)/lightning scorecard $(call finished,scorecard-bc scorecard-cql) --output scorecard $(ARGS)
 
 benchmark: $(STAMP) ## measure the speed of environment and training, one after the other
 	@$(BIN)/python benchmarks/bench_env.py $(ARGS)

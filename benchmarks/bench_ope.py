@@ -15,7 +15,7 @@ from rich.table import Table
 
 from sepsis_rl.data import collect
 from sepsis_rl.mdp import load_icu_sepsis
-from sepsis_rl.ope import ESTIMATORS, Episodes, evaluate_off_policy
+from sepsis_rl.ope import ESTIMATORS, Episodes, OffPolicyOptions, evaluate_off_policy
 from sepsis_rl.policies import clinician_mode_policy, clinician_policy
 
 TARGET = 2.0  # seconds
@@ -49,7 +49,12 @@ def main() -> None:
             seconds = []
             for _ in range(options.rounds):
                 start = time.perf_counter()
-                evaluate_off_policy([policy], episodes, estimators=(name,), resamples=resamples)
+                evaluate_off_policy(
+                    [policy],
+                    episodes,
+                    estimators=(name,),
+                    options=OffPolicyOptions(resamples=resamples),
+                )
                 seconds.append(time.perf_counter() - start)
             cells.append(f"{statistics.median(seconds):.2f}")
         table.add_row(name, cells[0], "none" if name == "fqe_zero" else cells[1])

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from sepsis_rl.runs.checkpoints import read_checkpoint
+from sepsis_rl.runs.untrusted import read_checkpoint
 
 LAST = Path("verify", "version_0", "checkpoints", "last.ckpt")
 PARTS = {

@@ -4,28 +4,34 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sepsis_rl.runs.checkpoints import read_checkpoint
+from sepsis_rl.runs.untrusted import read_checkpoint
 
 
 def last(run):
     return read_checkpoint(Path(run) / "checkpoints" / "last.ckpt")
 
 
-def assert_equal(ours, theirs, where=""):
-    """Nested checkpoints, tensors to the bit."""
+def assert_equal(ours, theirs, where="", tolerance=0.0):
+    """Nested values, tensors and all; to the bit, or numbers up to a tolerance."""
     if isinstance(theirs, torch.Tensor):
-        assert torch.equal(ours, theirs), where
+        if tolerance:
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance)
+        else:
+            assert torch.equal(ours, theirs), where
     elif isinstance(theirs, dict):
         assert set(ours) == set(theirs), where
         for key in theirs:
-            assert_equal(ours[key], theirs[key], f"{where}.{key}")
+            assert_equal(ours[key], theirs[key], f"{where}.{key}", tolerance)
     elif isinstance(theirs, list | tuple):
         assert len(ours) == len(theirs), where
         for index, pair in enumerate(zip(ours, theirs, strict=True)):
-            assert_equal(*pair, f"{where}.{index}")
+            assert_equal(*pair, f"{where}.{index}", tolerance)
+    elif tolerance and isinstance(theirs, float):
+        assert ours == pytest.approx(theirs, abs=tolerance), where
     else:
         assert ours == theirs, where
 

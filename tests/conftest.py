@@ -14,6 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 from sepsis_rl.cli import main
+from sepsis_rl.cli.main import BEGINNING
 from sepsis_rl.data import OfflineDataModule
 from sepsis_rl.envs import make_env
 from sepsis_rl.mdp import DoseGrid, Strategy, TabularMDP, load_icu_sepsis
@@ -113,7 +114,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command left on the screen."""
+    """What a command left on the screen, but for the line that it begins with."""
 
     code: int
     out: str
@@ -144,7 +145,7 @@ class Command:
         """Runs just these words."""
         code = main([str(word) for word in words])
         out, err = self._capsys.readouterr() if self._capsys is not None else ("", "")
-        return Ran(code, out, err)
+        return Ran(code, out, err.removeprefix(f"{BEGINNING}\n"))
 
     def __call__(self, command: str, config: str, *options: str) -> Ran:
         """Runs a command on one of `configs/`, made small."""

@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 import torch
 
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.errors import InputError
 from sepsis_rl.evaluation import Stage, score_policies
+from sepsis_rl.planning import value_iteration
 from sepsis_rl.policies import (
+    Policy,
     clinician_mode_policy,
     clinician_policy,
     optimal_policy,
     random_policy,
-    worst_policy,
 )
 from sepsis_rl.rollouts import roll_out
 
@@ -31,10 +33,6 @@ FIELDS = (
 )
 
 
-def tables(*policies):
-    return torch.tensor(np.stack([policy.probabilities for policy in policies]))
-
-
 def score(mdp, policies, **options):
     everything = np.ones((mdp.n_states, mdp.n_actions), dtype=bool)
     defaults = {"supported": everything, "patients": PATIENTS, "seed": 0, "stage": Stage.VALIDATE}
@@ -44,8 +42,9 @@ def score(mdp, policies, **options):
 @pytest.fixture(scope="module")
 def five(mdp):
     """Policies from the worst to the best."""
-    makers = worst_policy, random_policy, clinician_policy, clinician_mode_policy, optimal_policy
-    return tables(*(make(mdp) for make in makers))
+    plan = value_iteration(true_dynamics(mdp), maximize=False)
+    makers = random_policy, clinician_policy, clinician_mode_policy, optimal_policy
+    return [Policy("worst", np.eye(mdp.n_actions)[plan.actions]), *(make(mdp) for make in makers)]
 
 
 # -- against the truth -------------------------------------------------------------------------
@@ -78,31 +77,30 @@ def test_rollouts_agree_with_exact_values(mdp, five, strategy):
 def test_the_real_environment_agrees(mdp, five, make_real_env, monkeypatch):
     monkeypatch.setattr("sepsis_rl.rollouts.make_env", make_real_env)
     patients = 600
-    scores = score(mdp, five[[0, 2, 4]], patients=patients, real_environment=True)
+    scores = score(mdp, five[::2], patients=patients, real_environment=True)
     exact = scores.survival_exact
     assert exact.tolist() == pytest.approx([0.6330, 0.7818, 0.8751], abs=1e-4)
     error = (exact * (1 - exact) / patients).sqrt()
     assert ((scores.survival_rate.estimate - exact).abs() <= 4 * error).all()
     gap = (scores.episode_length - scores.length_exact).abs()
     assert (gap <= 4 * scores.length_exact / math.sqrt(patients)).all()
-    batched = score(mdp, five[[0, 2, 4]], patients=patients)
+    batched = score(mdp, five[::2], patients=patients)
     assert not torch.equal(batched.episode_length, scores.episode_length)  # it is another sample
     assert torch.equal(batched.survival_exact, exact)
 
 
 # -- by hand -----------------------------------------------------------------------------------
 
-WAIT = np.eye(2)[[0, 0, 0, 0, 0]]
-TREAT = np.eye(2)[[1, 1, 0, 0, 0]]
-HALF = np.full((5, 2), 0.5)
+WAIT = Policy("wait", np.eye(2)[[0, 0, 0, 0, 0]])
+TREAT = Policy("treat", np.eye(2)[[1, 1, 0, 0, 0]])
+HALF = Policy("half", np.full((5, 2), 0.5))
 
 
 @pytest.fixture
 def chain_scores(chain_mdp):
     # The data has "wait" in both states, and "treat" in state 1 alone.
     supported = np.array([[1, 0], [1, 1], [0, 0], [0, 0], [0, 0]], dtype=bool)
-    policies = torch.tensor(np.stack([WAIT, TREAT, HALF]))
-    return score(chain_mdp, policies, supported=supported, patients=20_000)
+    return score(chain_mdp, [WAIT, TREAT, HALF], supported=supported, patients=20_000)
 
 
 def test_exact_figures_by_hand(chain_scores):
@@ -162,7 +160,7 @@ def test_other_stages_and_seeds_meet_other_patients(mdp, five, change):
 
 def test_stages_are_independent_samples(mdp, five):
     """Not the same patients in another order, nor shifted by some."""
-    clinician = five[2:3]
+    clinician = [five[2]]
     outcomes = [
         roll_out(mdp, clinician, patients=torch.arange(2000), seed=0, stage=stage).length[0]
         for stage in Stage
@@ -249,8 +247,7 @@ def test_a_process_without_patients_only_adds_nothing(mdp, five):
 def test_raise_exception_refuses_inadmissible_policies(mdp, five):
     with pytest.raises(InputError, match="inadmissible"):
         score(mdp, five, strategy="raise_exception")
-    admissible = mdp.admissible / mdp.admissible.sum(1, keepdims=True)
-    table = torch.tensor(admissible)[None]
-    scores = score(mdp, table, patients=500, strategy="raise_exception")
-    assert torch.equal(scores.survival_exact, score(mdp, table, patients=500).survival_exact)
+    policies = [Policy("p", mdp.admissible / mdp.admissible.sum(1, keepdims=True))]
+    scores = score(mdp, policies, patients=500, strategy="raise_exception")
+    assert torch.equal(scores.survival_exact, score(mdp, policies, patients=500).survival_exact)
     assert scores.inadmissible_rate.item() == 0

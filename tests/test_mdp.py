@@ -18,7 +18,6 @@ def test_every_pair_has_the_row_of_the_real_environment(mdp: TabularMDP, real: A
     assert tx_mat.shape == (mdp.n_states, mdp.n_actions, mdp.n_states) == (716, 25, 716)
     for state in range(mdp.n_states):
         np.testing.assert_array_equal(mdp.rows[mdp.row_index[state]].toarray(), tx_mat[state])
-    np.testing.assert_array_equal(mdp.transition(17, 3), tx_mat[17, 3])
 
 
 def test_rewards_and_other_tables_are_the_real_environments(mdp: TabularMDP, real: Any) -> None:
@@ -93,22 +92,6 @@ def test_the_grid_is_that_of_the_environment(mdp: TabularMDP, make_real_env) -> 
     assert mdp.dose_grid == DoseGrid(*(int(n) for n in real.action_space.nvec))
     for action in range(mdp.n_actions):
         assert mdp.dose_grid.levels(action) == tuple(flat(action))
-
-
-def test_terminating_dynamics(chain_mdp: TabularMDP) -> None:
-    rows, row_index = chain_mdp.dynamics("terminate")
-    np.testing.assert_array_equal(rows[[int(row_index[1, 1])]].toarray()[0], [0, 0, 1, 0, 0])
-    changed = row_index != chain_mdp.row_index
-    np.testing.assert_array_equal(np.argwhere(changed), [[1, 1]])
-    # What is over stays over, whatever the tables call admissible there.
-    none_at_the_end = replace(
-        chain_mdp, admissible=chain_mdp.admissible & ~chain_mdp.terminal[:, None]
-    )
-    np.testing.assert_array_equal(none_at_the_end.dynamics("terminate")[1], row_index)
-    for strategy in ("mean", "raise_exception"):
-        assert chain_mdp.dynamics(strategy) == (chain_mdp.rows, chain_mdp.row_index)
-    with pytest.raises(InputError, match="'stop' is unknown; accepted: mean, terminate"):
-        chain_mdp.dynamics("stop")  # type: ignore[arg-type]
 
 
 def _with(array: np.ndarray, where: tuple[int, ...], value: float) -> np.ndarray:

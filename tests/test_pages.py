@@ -17,7 +17,7 @@ from sepsis_rl.pages import (
 )
 
 DOCS = Path(__file__).parents[1] / "docs"
-ROWS = [{"name": "a|b", "value": 0.5}, {"name": "<i>", "value": None}]
+ROWS = [{"name": "a|b", "value": 0.5}, {"name": "<i>", "value": None}, {"name": "NA", "value": 1}]
 
 
 def show(rows):
@@ -35,9 +35,8 @@ def exhibits():
 
 def test_files_of_an_exhibit(exhibits):
     table, picture = (files_of(exhibit) for exhibit in exhibits)
-    assert table == {
-        "1-table.csv": b"# Research software. Not for clinical use.\nname,value\na|b,0.5\n<i>,\n"
-    }
+    first = b"# Research software. Not for clinical use.\n"
+    assert table == {"1-table.csv": first + b"name,value\na|b,0.5\n<i>,\nNA,1\n"}
     assert picture.keys() == {"2-picture.csv", "2-picture.png", "2-picture.svg"}
 
 
@@ -49,7 +48,7 @@ def test_a_page_in_markdown(exhibits, tmp_path):
     assert markdown_page(tmp_path, {"1-table": show}, "By hand.") == (
         "# All\n\nResearch software. Not for clinical use.\n\nAbout.\n\nIt &lt;is>.\n\nBy hand.\n\n"
         "## A &lt;table>\n\nx &lt; 1 &amp; y.\n\n"
-        "| who | how much |\n| --- | --- |\n| a\\|b | 0.5 |\n| &lt;i> |  |\n\n"
+        "| who | how much |\n| --- | --- |\n| a\\|b | 0.5 |\n| &lt;i> |  |\n| NA | 1.0 |\n\n"
         "Numbers: [1-table.csv](1-table.csv)\n\n"
         "## A picture\n\nAs drawn.\n\n![A picture](2-picture.png)\n"
     )

@@ -6,19 +6,25 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from sepsis_rl.dynamics import Dynamics, true_dynamics
 from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import TabularMDP
-from sepsis_rl.planning import evaluate, iterate_values, value_iteration
+from sepsis_rl.planning import evaluate, value_iteration
 from sepsis_rl.policies import (
+    Policy,
     clinician_mode_policy,
     clinician_policy,
     optimal_policy,
     random_policy,
-    worst_policy,
 )
 
 WAIT = np.array([[1.0, 0.0]] * 5)
 EVEN = np.full((5, 2), 0.5)
+
+
+def worst_policy(mdp: TabularMDP) -> Policy:
+    plan = value_iteration(true_dynamics(mdp), maximize=False)
+    return Policy("worst", np.eye(mdp.n_actions)[plan.actions])
 
 
 @pytest.mark.parametrize(
@@ -33,7 +39,7 @@ EVEN = np.full((5, 2), 0.5)
     ],
 )
 def test_exact_survival_of_icu_sepsis(mdp: TabularMDP, make, survival, length) -> None:
-    value = evaluate(mdp, make(mdp).probabilities)
+    value = evaluate(true_dynamics(mdp), make(mdp).probabilities)
     assert value.survival == pytest.approx(survival, abs=1e-4)
     assert value.expected_length == pytest.approx(length, abs=0.0051)
     # Survival is the only reward, so the undiscounted value is the same number.
@@ -45,12 +51,12 @@ def test_exact_survival_of_icu_sepsis(mdp: TabularMDP, make, survival, length) -
 
 @pytest.mark.parametrize(("make", "survival"), [(clinician_policy, 0.416), (random_policy, 0.008)])
 def test_exact_survival_where_inadmissible_actions_end_it(mdp, make, survival) -> None:
-    value = evaluate(mdp, make(mdp).probabilities, strategy="terminate")
+    value = evaluate(true_dynamics(mdp, "terminate"), make(mdp).probabilities)
     assert value.survival == pytest.approx(survival, abs=5e-4)
 
 
 def test_inadmissible_share_of_the_clinician_by_visits(mdp: TabularMDP) -> None:
-    visits = evaluate(mdp, clinician_policy(mdp).probabilities).visits
+    visits = evaluate(true_dynamics(mdp), clinician_policy(mdp).probabilities).visits
     assert visits[~mdp.admissible].sum() / visits.sum() == pytest.approx(0.121, abs=5e-4)
 
 
@@ -68,7 +74,7 @@ def test_icu_sepsis_agrees_with_a_dense_solve(mdp: TabularMDP) -> None:
         n = int(alive.sum())
         for gamma in (1.0, 0.9):
             values = np.linalg.solve(np.eye(n) - gamma * between, moves[alive] @ mdp.rewards)
-            got = evaluate(mdp, probabilities, gamma=gamma)
+            got = evaluate(true_dynamics(mdp), probabilities, gamma=gamma)
             assert got.value == pytest.approx(mdp.start[alive] @ values, abs=1e-11)
         visits = np.linalg.solve(np.eye(n) - between.T, mdp.start[alive])
         np.testing.assert_allclose(got.visits.sum(axis=1)[alive], visits, atol=1e-10)
@@ -88,7 +94,7 @@ def test_icu_sepsis_agrees_with_a_dense_solve(mdp: TabularMDP) -> None:
     ],
 )
 def test_chain_by_hand(chain_mdp, probabilities, strategy, survival, length, visits) -> None:
-    value = evaluate(chain_mdp, probabilities, strategy=strategy)
+    value = evaluate(true_dynamics(chain_mdp, strategy), probabilities)
     assert value.survival == pytest.approx(survival, abs=1e-12)
     assert value.expected_length == pytest.approx(length, abs=1e-12)
     np.testing.assert_allclose(value.visits[:2], visits, atol=1e-12)
@@ -97,40 +103,40 @@ def test_chain_by_hand(chain_mdp, probabilities, strategy, survival, length, vis
 
 def test_discounted_value_by_hand(chain_mdp: TabularMDP) -> None:
     # V1 = 3/4; V0 = (V0 + V1) / 4, so 1/4; 3/4 * 1/4 + 1/4 * 3/4.
-    value = evaluate(chain_mdp, WAIT, gamma=0.5)
+    value = evaluate(true_dynamics(chain_mdp), WAIT, gamma=0.5)
     assert value.value == pytest.approx(0.375, abs=1e-12)
     assert value.survival == pytest.approx(0.75, abs=1e-12)
     assert value.expected_length == pytest.approx(2.5, abs=1e-12)
 
 
 def test_raise_exception_refuses_only_what_can_happen(chain_mdp: TabularMDP) -> None:
-    with pytest.raises(InputError, match=r"1 \(IV fluid 0, vasopressor 1\) in state 1"):
-        evaluate(chain_mdp, EVEN, strategy="raise_exception")
+    with pytest.raises(InputError, match="action 1 in state 1"):
+        evaluate(true_dynamics(chain_mdp, "raise_exception"), EVEN)
     # From state 0 alone, always treating, nobody comes to state 1.
     treat = np.array([[0.0, 1.0]] * 5)
-    from_zero = replace(chain_mdp, start=np.array([1.0, 0.0, 0.0, 0.0, 0.0]))
-    assert evaluate(from_zero, treat, strategy="raise_exception").survival == pytest.approx(0.5)
+    from_zero = true_dynamics(
+        replace(chain_mdp, start=np.array([1.0, 0.0, 0.0, 0.0, 0.0])), "raise_exception"
+    )
+    assert evaluate(from_zero, treat).survival == pytest.approx(0.5)
     # Waiting leads there in the second step.
     late = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
     with pytest.raises(InputError, match="in state 1"):
-        evaluate(from_zero, late, strategy="raise_exception")
+        evaluate(from_zero, late)
 
 
 @pytest.fixture
-def endless(chain_mdp: TabularMDP) -> TabularMDP:
+def endless(waiting_mdp: TabularMDP, chain_mdp: TabularMDP) -> Dynamics:
     """Waiting in state 0 goes on forever."""
-    rows = chain_mdp.rows.toarray()
-    rows[0] = [1, 0, 0, 0, 0]
-    return replace(chain_mdp, rows=sp.csr_array(rows))
+    return true_dynamics(replace(waiting_mdp, start=chain_mdp.start))
 
 
-def test_a_policy_without_end_is_an_error(endless: TabularMDP) -> None:
+def test_a_policy_without_end_is_an_error(endless: Dynamics) -> None:
     with pytest.raises(InputError, match="may never end"):
         evaluate(endless, WAIT)
     assert evaluate(endless, EVEN).survival == pytest.approx(0.5, abs=1e-12)
 
 
-def test_an_endless_state_that_nobody_reaches_is_none(endless: TabularMDP) -> None:
+def test_an_endless_state_that_nobody_reaches_is_none(endless: Dynamics) -> None:
     start = np.array([0.0, 1.0, 0.0, 0.0, 0.0])
     assert evaluate(replace(endless, start=start), WAIT).survival == pytest.approx(0.75)
 
@@ -140,7 +146,6 @@ def test_an_endless_state_that_nobody_reaches_is_none(endless: TabularMDP) -> No
     [
         ({"gamma": 0.0}, "gamma is 0.0"),
         ({"gamma": 1.1}, "gamma is 1.1"),
-        ({"strategy": "stop"}, "'stop' is unknown"),
         ({"probabilities": np.ones((5, 3)) / 3}, r"shape \(5, 3\); accepted: \(5, 2\)"),
         ({"probabilities": np.ones((5, 2))}, "no policy"),
         ({"probabilities": np.array([[2.0, -1.0]] * 5)}, "no policy"),
@@ -149,23 +154,23 @@ def test_an_endless_state_that_nobody_reaches_is_none(endless: TabularMDP) -> No
 )
 def test_bad_arguments(chain_mdp: TabularMDP, arguments, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        evaluate(chain_mdp, **{"probabilities": EVEN, **arguments})
+        evaluate(true_dynamics(chain_mdp), **{"probabilities": EVEN, **arguments})
 
 
 def test_value_iteration_by_hand(chain_mdp: TabularMDP) -> None:
-    plan = value_iteration(chain_mdp)
+    plan = value_iteration(true_dynamics(chain_mdp))
     # Waiting in state 0 is worth what state 1 is.
     np.testing.assert_allclose(plan.q[:2], [[0.75, 0.5], [0.75, 0.25]], atol=1e-11)
     np.testing.assert_allclose(plan.values, [0.75, 0.75, 0, 0, 0], atol=1e-11)
     np.testing.assert_array_equal(plan.actions, [0, 0, 0, 0, 0])
     # Discounted by one half, (V0 + 3/4) / 4 of waiting is less than 1/2 of treating.
-    plan = value_iteration(chain_mdp, gamma=0.5)
+    plan = value_iteration(true_dynamics(chain_mdp), gamma=0.5)
     np.testing.assert_allclose(plan.q[:2], [[0.3125, 0.5], [0.75, 0.25]], atol=1e-11)
     np.testing.assert_array_equal(plan.actions[:2], [1, 0])
 
 
 def test_the_worst_by_hand(chain_mdp: TabularMDP) -> None:
-    plan = value_iteration(chain_mdp, maximize=False)
+    plan = value_iteration(true_dynamics(chain_mdp), maximize=False)
     # In the worst case state 0 waits for the worse state 1, forever if that were worse still:
     # values grow from 0, so the sweeps never leave "wait forever, gain nothing".
     np.testing.assert_array_equal(plan.actions[1:2], [1])
@@ -175,45 +180,52 @@ def test_the_worst_by_hand(chain_mdp: TabularMDP) -> None:
 
 def test_allowed_actions_and_strategies(chain_mdp: TabularMDP) -> None:
     only_treat = np.array([[False, True]] * 5)
-    plan = value_iteration(chain_mdp, allowed=only_treat)
+    plan = value_iteration(true_dynamics(chain_mdp), allowed=only_treat)
     np.testing.assert_allclose(plan.values[:2], [0.5, 0.25], atol=1e-11)
-    plan = value_iteration(chain_mdp, allowed=only_treat, strategy="terminate")
+    plan = value_iteration(true_dynamics(chain_mdp, "terminate"), allowed=only_treat)
     np.testing.assert_allclose(plan.values[:2], [0.5, 0.0], atol=1e-11)
-    plan = value_iteration(chain_mdp, maximize=False, strategy="raise_exception")
+    plan = value_iteration(true_dynamics(chain_mdp, "raise_exception"), maximize=False)
     np.testing.assert_array_equal(plan.actions[:2], [1, 0])
     with pytest.raises(InputError, match="state 1 has no allowed action"):
-        value_iteration(chain_mdp, allowed=only_treat, strategy="raise_exception")
+        value_iteration(true_dynamics(chain_mdp, "raise_exception"), allowed=only_treat)
     with pytest.raises(InputError, match="shape"):
-        value_iteration(chain_mdp, allowed=only_treat[:3])
+        value_iteration(true_dynamics(chain_mdp), allowed=only_treat[:3])
+
+
+def by_hand(row: list[float], rewards: np.ndarray, terminal: list[bool]) -> Dynamics:
+    """A process in which the same follows every decision."""
+    return Dynamics(
+        rows=sp.csr_array([row]),
+        mixture=sp.csr_array(np.ones((rewards.size, 1))),
+        rewards=rewards,
+        start=np.eye(len(rewards))[0],
+        terminal=np.array(terminal),
+    )
 
 
 def test_ties_take_the_lowest_action_and_ends_are_worth_nothing() -> None:
-    rows = sp.csr_array([[0.0, 1.0]])
-    plan = iterate_values(
-        rows,
-        np.zeros((2, 3), dtype=np.int64),
-        np.array([[0.0, 1.0, 1.0], [5.0, 5.0, 5.0]]),
-        terminal=np.array([False, True]),
-    )
+    rewards = np.array([[0.0, 1.0, 1.0], [5.0, 5.0, 5.0]])
+    plan = value_iteration(by_hand([0.0, 1.0], rewards, [False, True]))
     np.testing.assert_array_equal(plan.actions, [1, 0])
     np.testing.assert_array_equal(plan.values, [1.0, 0.0])
+    np.testing.assert_array_equal(plan.q[1], [0, 0, 0])
 
 
 def test_values_that_do_not_settle_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sepsis_rl.planning._MAX_SWEEPS", 100)
     with pytest.raises(InputError, match="still changes by 1 after 100 sweeps"):
-        iterate_values(
-            sp.csr_array([[1.0]]),
-            np.zeros((1, 1), dtype=np.int64),
-            np.ones((1, 1)),
-            terminal=np.array([False]),
-        )
+        value_iteration(by_hand([1.0], np.ones((1, 1)), [False]))
+
+
+def test_a_floor_keeps_a_loop_with_costs_from_sinking() -> None:
+    plan = value_iteration(by_hand([1.0], -np.ones((1, 1)), [False]), floor=-3.0)
+    np.testing.assert_array_equal(plan.values, [-3.0])
 
 
 def test_plan_of_icu_sepsis_satisfies_bellman_and_its_own_policy(mdp: TabularMDP) -> None:
-    plan = value_iteration(mdp, gamma=0.99)
+    plan = value_iteration(true_dynamics(mdp), gamma=0.99)
     q = (mdp.rows @ (mdp.rewards + 0.99 * plan.values))[mdp.row_index]
     q[mdp.terminal] = 0
     np.testing.assert_allclose(plan.q, q, atol=1e-10)
-    got = evaluate(mdp, np.eye(mdp.n_actions)[plan.actions], gamma=0.99)
+    got = evaluate(true_dynamics(mdp), np.eye(mdp.n_actions)[plan.actions], gamma=0.99)
     assert got.value == pytest.approx(mdp.start @ plan.values, abs=1e-9)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
-from gymnasium.vector import AutoresetMode
 
-from sepsis_rl.envs import BatchedSepsisEnv
+from sepsis_rl.data.collection import collect
+from sepsis_rl.dynamics import Counts, true_dynamics
 from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import TabularMDP
 from sepsis_rl.planning import evaluate
@@ -16,13 +16,12 @@ from sepsis_rl.policies import (
     clinician_policy,
     epsilon_clinician_policy,
     greedy_policy,
+    most_recorded_policy,
     optimal_policy,
+    policies_from_scores,
     random_policy,
-    softmax_policy,
     tabular_policy,
-    worst_policy,
 )
-from sepsis_rl.randomness import ACTION, uniform
 
 TABLE = np.array([[0.2, 0.3, 0.5], [0.4, 0.4, 0.2], [0.0, 0.0, 1.0]])
 
@@ -56,17 +55,16 @@ def test_no_policy(table, message: str) -> None:
         Policy("p", np.array(table))
 
 
-def test_actions_greedy_and_repr() -> None:
+def test_actions_and_repr() -> None:
     policy = Policy("p", TABLE)
     np.testing.assert_array_equal(policy.actions, [2, 0, 2])  # a tie takes the lowest
     assert policy.actions.dtype == np.int64
-    greedy = policy.greedy()
+    greedy = most_recorded_policy((TABLE * 10).astype(np.int64))
     np.testing.assert_array_equal(greedy.probabilities, np.eye(3)[[2, 0, 2]])
-    assert greedy.name == "p"
     assert greedy.is_deterministic
     assert not policy.is_deterministic
     assert repr(policy) == "Policy('p', 3 states, 3 actions, stochastic)"
-    assert repr(greedy) == "Policy('p', 3 states, 3 actions, deterministic)"
+    assert repr(greedy) == "Policy('most recorded', 3 states, 3 actions, deterministic)"
 
 
 def test_softened() -> None:
@@ -80,16 +78,6 @@ def test_softened() -> None:
         policy.softened(0.1, Policy("x", np.ones((3, 1))))
 
 
-def test_masked() -> None:
-    allowed = np.array([[True, True, False], [False, False, False], [True, True, False]])
-    masked = Policy("p", TABLE).masked(allowed)
-    # Renormalized; nothing allowed, so as it was; nothing left, so uniform over the allowed.
-    expected = [[0.4, 0.6, 0], [0.4, 0.4, 0.2], [0.5, 0.5, 0]]
-    np.testing.assert_allclose(masked.probabilities, expected, rtol=1e-12)
-    with pytest.raises(InputError, match="the mask has shape"):
-        Policy("p", TABLE).masked(allowed[:2])
-
-
 def test_greedy_policy_of_scores() -> None:
     policy = greedy_policy("q", np.array([[1.0, 3.0, 3.0], [-2.0, -3.0, -np.inf]]))
     np.testing.assert_array_equal(policy.actions, [1, 0])
@@ -98,11 +86,58 @@ def test_greedy_policy_of_scores() -> None:
         greedy_policy("q", np.array([[np.nan, 1.0]]))
 
 
-def test_softmax_policy_of_logits() -> None:
-    policy = softmax_policy("bc", np.array([[0.0, np.log(3.0)], [1000.0, -np.inf]]))
-    np.testing.assert_allclose(policy.probabilities, [[0.25, 0.75], [1.0, 0.0]], rtol=1e-12)
-    with pytest.raises(InputError, match="NaN or infinity"):
-        softmax_policy("bc", np.array([[np.inf, 1.0]]))
+# --- scores of several members ------------------------------------------------------------------
+
+ALLOWED = np.array([[True, True, False], [False, False, False], [True, False, True]])
+
+
+def test_greedy_policies_of_scores() -> None:
+    scores = np.array(
+        [[[1, 3, 3], [2, 2, 2], [-9, -1, -2]], [[0, 0, 0], [0, 1, 5], [7, 8, 7]]], dtype=np.float32
+    )
+    policies = policies_from_scores(["a", "b"], scores)
+    assert [policy.name for policy in policies] == ["a", "b"]
+    assert all(policy.is_deterministic for policy in policies)
+    assert [policy.actions.tolist() for policy in policies] == [[1, 0, 1], [0, 2, 1]]
+    # Where nothing is allowed, everything is.
+    policies = policies_from_scores(["a", "b"], scores, allowed=ALLOWED)
+    assert [policy.actions.tolist() for policy in policies] == [[1, 0, 2], [0, 2, 0]]
+
+
+def test_sampled_policies_are_the_softmax_over_what_is_allowed() -> None:
+    logits = np.log([[[2.0, 3.0, 5.0], [4.0, 4.0, 2.0], [1.0, 8.0, 3.0]]])
+    (free,) = policies_from_scores(["p"], logits, sampled=True)
+    np.testing.assert_allclose(
+        free.probabilities, [[0.2, 0.3, 0.5], [0.4, 0.4, 0.2], [1 / 12, 8 / 12, 3 / 12]], rtol=1e-12
+    )
+    (masked,) = policies_from_scores(["p"], logits, allowed=ALLOWED, sampled=True)
+    # Renormalized; nothing allowed, so as it was.
+    expected = [[0.4, 0.6, 0], [0.4, 0.4, 0.2], [0.25, 0, 0.75]]
+    np.testing.assert_allclose(masked.probabilities, expected, rtol=1e-12)
+    # What is a thousand below is out of reach, and what is a thousand above no overflow.
+    (far,) = policies_from_scores(["p"], np.array([[[1000.0, -1000.0]]]), sampled=True)
+    np.testing.assert_array_equal(far.probabilities, [[1, 0]])
+    # All that is allowed lies far below what is not.
+    steep, mask = np.array([[[-2000.0, -2000.0, 0.0]]]), ALLOWED[:1]
+    (low,) = policies_from_scores(["p"], steep, allowed=mask, sampled=True)
+    np.testing.assert_allclose(low.probabilities, [[0.5, 0.5, 0]], rtol=1e-12)
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_member_that_has_diverged_has_no_policy(bad: float, sampled: bool) -> None:
+    scores = np.zeros((3, 3, 3))
+    scores[1, 0, 2] = bad  # the mask would hide it
+    policies = policies_from_scores(["a", "b", "c"], scores, allowed=ALLOWED, sampled=sampled)
+    assert [policy and policy.name for policy in policies] == ["a", None, "c"]
+
+
+def test_a_mask_of_another_shape() -> None:
+    with pytest.raises(InputError, match=r"the mask has shape \(2, 3\); accepted: \(3, 3\)"):
+        policies_from_scores(["p"], np.zeros((1, 3, 3)), allowed=ALLOWED[:2])
+
+
+# --- named policies -----------------------------------------------------------------------------
 
 
 def test_baselines_of_the_chain(chain_mdp: TabularMDP) -> None:
@@ -115,11 +150,9 @@ def test_baselines_of_the_chain(chain_mdp: TabularMDP) -> None:
     assert softened.name == "clinician, epsilon 0.2"
     np.testing.assert_array_equal(optimal_policy(chain_mdp).actions[:2], [0, 0])
     np.testing.assert_array_equal(optimal_policy(chain_mdp, gamma=0.5).actions[:2], [1, 0])
-    assert worst_policy(chain_mdp).actions[1] == 1
     treated = optimal_policy(chain_mdp, strategy="terminate")
-    assert evaluate(chain_mdp, treated.probabilities, strategy="terminate").survival == (
-        pytest.approx(0.75)
-    )
+    value = evaluate(true_dynamics(chain_mdp, "terminate"), treated.probabilities)
+    assert value.survival == pytest.approx(0.75)
 
 
 def test_baselines_of_icu_sepsis_are_named_and_admissible_where_they_should(mdp) -> None:
@@ -135,11 +168,18 @@ def test_baselines_of_icu_sepsis_are_named_and_admissible_where_they_should(mdp)
 # --- the tabular baseline ---------------------------------------------------------------------
 
 
-def _chain_counts(entries: dict[tuple[int, int, int], int]) -> sp.csr_array:
-    counts = np.zeros((10, 5), dtype=np.int64)
-    for (state, action, next_state), count in entries.items():
-        counts[state * 2 + action, next_state] = count
-    return sp.csr_array(counts)
+def _chain_counts(entries: dict[tuple[int, int, int], int]) -> Counts:
+    """Records of the chain: (state, action, next state) and how often; survival (3) pays 1."""
+    every = np.zeros((5, 2, 5))
+    for where, count in entries.items():
+        every[where] = count
+    return Counts(
+        pairs=every.sum(axis=2),
+        transitions=sp.csr_array((every * [1, 1, 0, 0, 0]).reshape(10, 5)),
+        reward_sums=every[:, :, 3],
+        start=np.eye(5)[0],
+        mean_return=np.array([every[:, :, 3].sum() / max(every[:, :, 2:].sum(), 1)]),
+    )
 
 
 def test_tabular_by_hand(chain_mdp: TabularMDP) -> None:
@@ -147,22 +187,28 @@ def test_tabular_by_hand(chain_mdp: TabularMDP) -> None:
     # survivors. The pool of the state is 7 in 10. With a prior of 5 waiting is (1 + 3.5) / 6 =
     # 0.75, treating (6 + 3.5) / 14 = 0.679.
     counts = _chain_counts({(0, 0, 3): 1, (0, 1, 3): 6, (0, 1, 2): 3, (1, 0, 3): 1})
-    assert tabular_policy(chain_mdp, counts, penalty=0.0).actions[0] == 0
+    assert tabular_policy(counts, admissible=chain_mdp.admissible, penalty=0.0).actions[0] == 0
     # A penalty p costs p for what was seen once, p / 3 for nine times: equal at p = 0.107.
-    assert tabular_policy(chain_mdp, counts, penalty=0.10).actions[0] == 0
-    assert tabular_policy(chain_mdp, counts, penalty=0.11).actions[0] == 1
+    assert tabular_policy(counts, admissible=chain_mdp.admissible, penalty=0.10).actions[0] == 0
+    assert tabular_policy(counts, admissible=chain_mdp.admissible, penalty=0.11).actions[0] == 1
     # A prior of 1: (1 + 0.7) / 2 = 0.85 against (6 + 0.7) / 10; equal at p = 0.18 * 3 / 2.
-    assert tabular_policy(chain_mdp, counts, prior=1.0, penalty=0.26).actions[0] == 0
-    assert tabular_policy(chain_mdp, counts, prior=1.0, penalty=0.28).actions[0] == 1
+    assert (
+        tabular_policy(counts, admissible=chain_mdp.admissible, prior=1.0, penalty=0.26).actions[0]
+        == 0
+    )
+    assert (
+        tabular_policy(counts, admissible=chain_mdp.admissible, prior=1.0, penalty=0.28).actions[0]
+        == 1
+    )
 
 
 def test_tabular_chooses_among_what_is_allowed(chain_mdp: TabularMDP) -> None:
     # Treating in state 1, inadmissible, always ended well; waiting was never seen.
     counts = _chain_counts({(0, 0, 1): 4, (1, 1, 3): 4})
-    assert tabular_policy(chain_mdp, counts).actions[1] == 0
-    assert tabular_policy(chain_mdp, counts, allowed="supported").actions[1] == 1
+    assert tabular_policy(counts, admissible=chain_mdp.admissible).actions[1] == 0
+    assert tabular_policy(counts).actions[1] == 1
     # Treating in state 0 is admissible, not supported, and no worse than what was seen.
-    shorter = tabular_policy(chain_mdp, counts, prior=0.0, gamma=0.9, allowed="supported")
+    shorter = tabular_policy(counts, prior=0.0, gamma=0.9)
     assert shorter.actions[0] == 0
 
 
@@ -172,20 +218,23 @@ def test_tabular_discounts(chain_mdp: TabularMDP) -> None:
         {(0, 0, 1): 900, (0, 1, 3): 700, (0, 1, 2): 300, (1, 0, 3): 750, (1, 0, 2): 250}
     )
     options = {"prior": 0.0, "penalty": 0.0}
-    assert tabular_policy(chain_mdp, counts, **options).actions[0] == 0
-    assert tabular_policy(chain_mdp, counts, gamma=0.9, **options).actions[0] == 1
+    assert tabular_policy(counts, admissible=chain_mdp.admissible, **options).actions[0] == 0
+    assert (
+        tabular_policy(counts, admissible=chain_mdp.admissible, gamma=0.9, **options).actions[0]
+        == 1
+    )
 
 
 def test_tabular_survives_a_loop_that_only_costs(chain_mdp: TabularMDP) -> None:
     # Nobody was ever seen to leave state 1: without a floor each step there would cost forever.
     counts = _chain_counts({(1, 0, 1): 5, (0, 0, 1): 5, (0, 1, 3): 1, (0, 1, 2): 1})
-    assert tabular_policy(chain_mdp, counts, prior=0.0).actions[0] == 1
+    assert tabular_policy(counts, admissible=chain_mdp.admissible, prior=0.0).actions[0] == 1
 
 
 def test_tabular_of_states_never_seen_is_still_a_policy(chain_mdp: TabularMDP) -> None:
     counts = _chain_counts({(0, 1, 3): 2, (0, 1, 2): 1})
-    for allowed in ("admissible", "supported"):
-        policy = tabular_policy(chain_mdp, counts, allowed=allowed)
+    for admissible in (chain_mdp.admissible, None):
+        policy = tabular_policy(counts, admissible=admissible)
         assert policy.actions[0] == 1
         assert policy.is_deterministic
 
@@ -194,59 +243,40 @@ def test_tabular_of_states_never_seen_is_still_a_policy(chain_mdp: TabularMDP) -
     ("options", "message"),
     [
         ({"prior": -1.0}, r"prior is -1\.0"),
+        ({"prior": np.inf}, "prior is inf"),
         ({"penalty": -1.0}, r"penalty is -1\.0"),
-        ({"allowed": "all"}, "allowed is 'all'"),
+        ({"admissible": np.ones((5, 3), dtype=bool)}, r"shape \(5, 3\); accepted: \(5, 2\)"),
         ({"gamma": 0.0}, r"gamma is 0\.0"),
-        ({"counts": sp.csr_array((5, 5))}, r"shape \(5, 5\); accepted: \(10, 5\)"),
-        ({"counts": sp.csr_array((10, 5))}, "empty"),
-        ({"counts": sp.csr_array(-np.eye(10, 5))}, "negative"),
+        ({"counts": _chain_counts({})}, "empty"),
     ],
 )
-def test_tabular_refuses(chain_mdp: TabularMDP, options, message: str) -> None:
-    arguments = {"counts": _chain_counts({(0, 1, 3): 1}), **options}
+def test_tabular_refuses(options, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        tabular_policy(chain_mdp, **arguments)
-
-
-def _clinician_counts(mdp: TabularMDP, seed: int, episodes: int = 5000) -> sp.csr_array:
-    cumulative = torch.tensor(clinician_policy(mdp).probabilities).cumsum(dim=1)
-    cumulative /= cumulative[:, -1:].clone()
-    env = BatchedSepsisEnv(mdp, episodes, info=False, autoreset_mode=AutoresetMode.DISABLED)
-    states, _ = env.reset(seed=seed)
-    over = torch.zeros(episodes, dtype=torch.bool)
-    counts = sp.csr_array((mdp.n_states * mdp.n_actions, mdp.n_states), dtype=np.int64)
-    step = 0
-    while not over.all():
-        draws = uniform(ACTION, step, env.episode_keys)[:, None]
-        actions = torch.searchsorted(cumulative[states], draws, right=True).squeeze(1)
-        new_states, _, terminated, truncated, _ = env.step(actions)
-        pairs = (states * mdp.n_actions + actions)[~over].numpy()
-        ones = np.ones(len(pairs), dtype=np.int64)
-        counts += sp.csr_array((ones, (pairs, new_states[~over].numpy())), shape=counts.shape)
-        states, over, step = new_states, terminated | truncated, step + 1
-    return counts
+        tabular_policy(**{"counts": _chain_counts({(0, 1, 3): 1}), **options})
 
 
 def _tabular_survival(mdp: TabularMDP, seeds: range, **options) -> float:
-    survival = [
-        evaluate(
-            mdp, tabular_policy(mdp, _clinician_counts(mdp, seed), **options).probabilities
-        ).survival
-        for seed in seeds
-    ]
-    return float(np.mean(survival))
+    """Mean over data sets of 5,000 episodes each."""
+    total = 0.0
+    for seed in seeds:
+        data = collect(mdp, clinician_policy(mdp), episodes=5000, seed=seed)
+        policy = tabular_policy(data.counts(mdp.n_states, mdp.n_actions), **options)
+        total += evaluate(true_dynamics(mdp), policy.probabilities).survival
+    return total / len(seeds)
 
 
 def test_tabular_is_near_its_mark_on_a_few_data_sets(mdp: TabularMDP) -> None:
     # One data set has a standard deviation of 0.003.
-    assert _tabular_survival(mdp, range(3)) == pytest.approx(0.8094, abs=0.006)
+    survival = _tabular_survival(mdp, range(3), admissible=mdp.admissible)
+    assert survival == pytest.approx(0.8094, abs=0.006)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("options", "mark"),
-    [({}, 0.8094), ({"prior": 20.0, "allowed": "supported"}, 0.8068)],
+    ("recorded", "prior", "mark"), [(False, 5.0, 0.8094), (True, 20.0, 0.8068)]
 )
-def test_tabular_reaches_its_mark_on_twenty_data_sets(mdp, options, mark) -> None:
+def test_tabular_reaches_its_mark_on_twenty_data_sets(mdp, recorded, prior, mark) -> None:
+    admissible = None if recorded else mdp.admissible
+    survival = _tabular_survival(mdp, range(100, 120), admissible=admissible, prior=prior)
     # Both means, the mark's and this one's, have standard errors of 0.0007.
-    assert _tabular_survival(mdp, range(100, 120), **options) == pytest.approx(mark, abs=0.003)
+    assert survival == pytest.approx(mark, abs=0.003)

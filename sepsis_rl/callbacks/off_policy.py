@@ -11,7 +11,7 @@ import numpy as np
 from sepsis_rl.algorithms import OfflineAlgorithm
 from sepsis_rl.callbacks.policy_evaluation import nan_without_policy
 from sepsis_rl.errors import InputError
-from sepsis_rl.ope import Episodes, OffPolicyScores, evaluate_off_policy
+from sepsis_rl.ope import Episodes, OffPolicyOptions, OffPolicyScores, evaluate_off_policy
 from sepsis_rl.ope.estimates import Estimator
 from sepsis_rl.policies import Policy
 
@@ -27,31 +27,17 @@ class OffPolicyEvaluation(pl.Callback):
     `ModelCheckpoint(monitor="ope/fqe", mode="max")` and early stopping need no simulator.
 
     Args:
-        epsilon: A deterministic policy is softened toward the recorded decisions by this much.
-        clip: Largest cumulative importance ratio; null for none.
-        resamples: Bootstrap resamples of an interval.
-        seed: Of the resamples.
+        options: The fields of `OffPolicyOptions`.
+
+    Raises:
+        InputError: A value is out of range.
     """
 
-    def __init__(
-        self,
-        epsilon: float = 0.01,
-        clip: float | None = None,
-        resamples: int = 200,
-        seed: int = 0,
-    ) -> None:
-        if not 0 <= epsilon <= 1:
-            raise InputError(f"ope.epsilon={epsilon} cannot be used: give a number from 0 to 1")
-        if clip is not None and not clip > 0:
-            raise InputError(f"ope.clip={clip} cannot be used: give a number above 0, or null")
-        if resamples < 1:
-            raise InputError(f"ope.resamples={resamples} cannot be used: give at least 1")
-        if seed < 0:
-            raise InputError(f"ope.seed={seed} cannot be used: give an integer from 0 upward")
-        self.epsilon = epsilon
-        self.clip = clip
-        self.resamples = resamples
-        self.seed = seed
+    def __init__(self, **options: Any) -> None:
+        try:
+            self.options = OffPolicyOptions(**options)
+        except InputError as error:
+            raise InputError(f"ope.{error}") from error
         self._held_out: Episodes | None = None
 
     def score(
@@ -68,11 +54,8 @@ class OffPolicyEvaluation(pl.Callback):
             policies,
             episodes,
             estimators=estimators,
-            epsilon=self.epsilon,
-            clip=self.clip,
-            resamples=self.resamples,
+            options=self.options,
             refit=refit,
-            seed=self.seed,
             advance=advance,
         )
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
-import pandas as pd
 from lightning_utilities.core.rank_zero import rank_zero_only
 from rich.console import Console
 
@@ -73,6 +72,8 @@ class PolicyExport(pl.Callback):
             columns["sofa_score"] = [f"{score:.6g}" for score in data.mdp.sofa_scores]
         scores = pl_module.q_network.table()[self.member].cpu().numpy()
         columns |= {f"q_{index}": values for index, values in enumerate(scores.T)}
+        import pandas as pd  # half a second, which a fit does not need
+
         table = pd.DataFrame(columns).to_csv(index=False, float_format="%.9g", lineterminator="\n")
         name = pl_module.members.names[self.member] or "single run"
         note = f"# {NOT_FOR_CLINICAL_USE} {type(pl_module).__name__}, {name}.\n"

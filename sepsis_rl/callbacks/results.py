@@ -212,7 +212,7 @@ def _score_off_policy(trainer: pl.Trainer, policies: list[Policy]) -> OffPolicyS
     data = trainer.datamodule  # type: ignore[attr-defined]
     episodes = Episodes(data.report, data.n_states, data.n_actions)
     with progress_bar() as progress:
-        total = len(policies) * off_policy.resamples
+        total = len(policies) * off_policy.options.resamples
         task = progress.add_task("Scoring policies on recorded episodes", total=total)
         return off_policy.score(
             policies, episodes, advance=lambda count: progress.advance(task, count)

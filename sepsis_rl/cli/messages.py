@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from argparse import SUPPRESS
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from sepsis_rl.errors import InputError
 
@@ -34,6 +36,8 @@ def explain(message: str, options: Iterable[str]) -> str:
         return _unknown_option(unknown[1] or unknown[2], list(options))
     if re.search(r"arguments are required: (\w+\.)?model$", message):
         return "there is no model: give --config FILE, such as configs/cql.yaml"
+    if re.search(r"arguments are required: runs$", message):
+        return "the command needs runs, such as runs/sweep/version_0"
     key = re.search(r'key "([^"]+)"', message)
     subtypes = re.search(r"Subtypes: \[(.*)\]", message)
     value = re.search(r"Given value: (.*)", message) or re.search(r"Got value: (.*)", message)
@@ -42,6 +46,16 @@ def explain(message: str, options: Iterable[str]) -> str:
     if key is None or value is None or accepted is None:
         return " ".join(message.split())
     return f"{key[1]}={value[1]} cannot be used; accepted: {_plain_types(accepted)}"
+
+
+def option_names(parser: Any) -> Iterator[str]:
+    """Names of the options of a parser and of the commands below it."""
+    for action in parser._actions:
+        if isinstance(action.choices, dict):
+            for below in action.choices.values():
+                yield from option_names(below)
+        elif action.option_strings and action.dest != SUPPRESS:
+            yield action.dest
 
 
 def _unknown_option(name: str, options: list[str]) -> str:

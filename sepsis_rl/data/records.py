@@ -12,14 +12,21 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from sepsis_rl.data.collection import PolicyName, behavior_policy, collect
 from sepsis_rl.data.rules import check_rules
-from sepsis_rl.data.tables import is_table, read_table
 from sepsis_rl.data.transitions import Transitions
 from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import TabularMDP, load_icu_sepsis
 from sepsis_rl.randomness import uniform
 
+SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
+"""Ends of the names of files that are read as tables."""
+
 # A word of the split's address; the streams in randomness.py count from 1.
 _SPLIT: Final = 0
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is read as a table, by its name."""
+    return path.name.lower().endswith(SUFFIXES)
 
 
 def read_episodes(
@@ -38,6 +45,8 @@ def read_episodes(
         InputError: The file cannot be read, breaks a rule, or is of another environment.
     """
     if is_table(path):
+        from sepsis_rl.data.tables import read_table  # pandas, which takes half a second to import
+
         data = read_table(path, columns)
     elif columns:
         raise InputError(

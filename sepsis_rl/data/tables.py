@@ -16,17 +16,10 @@ from sepsis_rl.data.rules import name_rows
 from sepsis_rl.data.transitions import COLUMNS, Provenance, Transitions
 from sepsis_rl.errors import InputError
 
-SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
-"""Ends of the names of files that are read as tables."""
 REQUIRED: Final = ("episode", "observation", "action", "reward")
 """Columns that a table must have; the others follow from them."""
 
 _LARGEST = 2**53  # what a float of a table still tells apart
-
-
-def is_table(path: Path) -> bool:
-    """Whether a file is read as a table, by its name."""
-    return path.name.lower().endswith(SUFFIXES)
 
 
 def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Transitions:

@@ -8,12 +8,14 @@ from sepsis_rl.ope.estimates import (
     OffPolicyScores,
     evaluate_off_policy,
 )
+from sepsis_rl.ope.options import OffPolicyOptions
 
 __all__ = [
     "ESTIMATORS",
     "LOW_ESS",
     "Episodes",
     "Estimator",
+    "OffPolicyOptions",
     "OffPolicyScores",
     "evaluate_off_policy",
 ]

@@ -13,7 +13,7 @@ Criterion = Literal["fqe", "wis", "wis_lower", "wdr", "two_stage"]
 CRITERIA: Final[tuple[Criterion, ...]] = get_args(Criterion)
 """`wis_lower` is the lower end of the interval of `wis`; `two_stage` screens by `wis`."""
 
-SPOKEN: Final[dict[Estimator | Criterion, str]] = {
+ESTIMATOR_LABELS: Final[dict[Estimator | Criterion, str]] = {
     "fqe": "FQE",
     "fqe_zero": "FQE, unseen 0",
     "wis": "WIS",

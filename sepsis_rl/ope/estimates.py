@@ -1,15 +1,19 @@
-"""All estimates of several policies on the same episodes, with intervals that are paired."""
+"""All estimates of several policies on the same episodes, with intervals that are paired.
+
+Intervals are percentiles of a bootstrap over episodes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import torch
 
-from sepsis_rl.dynamics import Unseen
+from sepsis_rl.dynamics import CountedEpisodes, Unseen
 from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import FloatArray
 from sepsis_rl.metrics import Interval
@@ -17,12 +21,14 @@ from sepsis_rl.ope.doubly_robust import cross_fit, doubly_robust, weighted_doubl
 from sepsis_rl.ope.episodes import Episodes
 from sepsis_rl.ope.fitted_q import FittedQEvaluation, count_episodes, refitted_values
 from sepsis_rl.ope.importance import (
+    ImportanceWeights,
     importance_sampling,
     importance_weights,
     per_decision_importance_sampling,
     weighted_importance_sampling,
     weighted_per_decision_importance_sampling,
 )
+from sepsis_rl.ope.options import OffPolicyOptions
 from sepsis_rl.policies import Policy
 
 Estimator = Literal["fqe", "fqe_zero", "wis", "is", "pdis", "wpdis", "dr", "wdr"]
@@ -33,7 +39,17 @@ whole episodes, `pdis` and `wpdis` single rewards; `dr` and `wdr` correct a fitt
 LOW_ESS: Final = 100
 """An effective sample below this cannot judge a policy (Gottesman et al., 2019)."""
 
-_PERCENTILES = (2.5, 97.5)
+DEFAULTS: Final = OffPolicyOptions()
+
+_PERCENTILES: Final = (2.5, 97.5)
+_WEIGHTED: Final = {
+    "is": importance_sampling,
+    "wis": weighted_importance_sampling,
+    "pdis": per_decision_importance_sampling,
+    "wpdis": weighted_per_decision_importance_sampling,
+}
+_CORRECTED: Final = {"dr": doubly_robust, "wdr": weighted_doubly_robust}
+_UNSEEN: Final[dict[str, Unseen]] = {"fqe": "pooled", "fqe_zero": "zero"}
 
 
 @dataclass(frozen=True)
@@ -84,11 +100,6 @@ class OffPolicyScores:
             self.replicates[estimator] - self.recorded_replicates[:, None],
         )
 
-    def minus_policy(self, estimator: Estimator, reference: int) -> Interval:
-        """Each policy minus one of them, paired, float64 (policies,)."""
-        estimates, replicates = self.estimates[estimator], self.replicates[estimator]
-        return _interval(estimates - estimates[reference], replicates - replicates[:, [reference]])
-
     def metrics(self) -> dict[str, torch.Tensor]:
         """The figures under their metric names, without the group; float64 (policies,)."""
         metrics: dict[str, torch.Tensor] = {}
@@ -112,43 +123,55 @@ def evaluate_off_policy(
     episodes: Episodes,
     *,
     estimators: Sequence[Estimator] = ESTIMATORS,
-    epsilon: float = 0.01,
-    clip: float | None = None,
-    resamples: int = 200,
+    options: OffPolicyOptions = DEFAULTS,
     refit: bool = True,
-    seed: int = 0,
     advance: Callable[[int], Any] = lambda count: None,
 ) -> OffPolicyScores:
     """Judges policies by recorded episodes alone.
-
-    Intervals are percentiles of a bootstrap over episodes. The importance weights are those of the
-    whole sample, the fitted Q of `fqe` is fitted anew to each resample; the cross-fitted Q of `dr`
-    and `wdr` is not. `fqe_zero` has no interval: it is the other end of what the rule for unseen
-    pairs can do, and each resample has more of them than the sample, so that percentiles would lie
-    below the estimate.
 
     Args:
         policies: What to judge; none was trained on these episodes.
         episodes: The records.
         estimators: Which estimates.
-        epsilon: A deterministic policy is replaced by (1 - epsilon) * policy + epsilon * behavior:
-            few episodes follow one to the end. Its value moves too, by about epsilon times its
-            distance from the behavior's.
-        clip: Largest cumulative importance ratio; None for no limit.
-        resamples: Number of bootstrap resamples; 0 for no intervals.
+        options: Softening, clip and bootstrap.
         refit: False spares the interval of `fqe`, which takes most of the time.
-        seed: Of the resamples.
-        advance: Told of resamples done; a policy has `resamples` of them.
+        advance: Told of resamples done; a policy has `options.resamples` of them.
 
     Returns:
         The scores.
 
     Raises:
-        InputError: An option is out of range, or policies and episodes differ in their shape.
+        InputError: An estimator is unknown, or policies and episodes differ in their shape.
     """
-    for option, value in (("resamples", resamples), ("seed", seed)):
-        if value < 0:
-            raise InputError(f"{option} is {value}; accepted: 0 or more")
+    _check(policies, episodes, estimators)
+    soft = tuple(
+        policy.softened(options.epsilon, episodes.behavior) if policy.is_deterministic else policy
+        for policy in policies
+    )
+    tables = np.stack([policy.probabilities for policy in soft])
+    weights = importance_weights(tables, episodes, options.clip)
+    counted = count_episodes(episodes)
+    linear = _linear_estimators(estimators, tables, weights, counted, episodes)
+    estimates, unseen_rate = _estimate(estimators, tables, linear, counted, episodes)
+    replicates, recorded = _bootstrap(
+        estimators, tables, linear, counted if refit else None, episodes, options, advance
+    )
+    return OffPolicyScores(
+        policies=soft,
+        epsilon=np.array([options.epsilon * policy.is_deterministic for policy in policies]),
+        clip=options.clip,
+        episodes=len(episodes),
+        estimates=estimates,
+        replicates=replicates,
+        recorded=float(episodes.returns.mean()),
+        recorded_replicates=recorded,
+        effective_sample_size=weights.effective_sample_size,
+        largest_share=weights.largest_share,
+        unseen_rate=unseen_rate,
+    )
+
+
+def _check(policies: Sequence[Policy], episodes: Episodes, estimators: Sequence[Estimator]) -> None:
     unknown = [name for name in estimators if name not in ESTIMATORS]
     if unknown:
         raise InputError(f"estimator {unknown[0]!r} is unknown; accepted: {', '.join(ESTIMATORS)}")
@@ -161,72 +184,88 @@ def evaluate_off_policy(
                 f"policy {policy.name!r} has shape {policy.probabilities.shape}; the episodes have "
                 f"{shape}"
             )
-    soft = tuple(
-        policy.softened(epsilon, episodes.behavior) if policy.is_deterministic else policy
-        for policy in policies
-    )
-    tables = np.stack([policy.probabilities for policy in soft])
-    weights = importance_weights(tables, episodes, clip)
-    counted = count_episodes(episodes)
-    ones = np.ones((1, len(episodes)))
 
+
+def _linear_estimators(
+    estimators: Sequence[Estimator],
+    tables: FloatArray,
+    weights: ImportanceWeights,
+    counted: CountedEpisodes,
+    episodes: Episodes,
+) -> dict[Estimator, Callable[[FloatArray], FloatArray]]:
+    """Those that are functions of how often each episode counts, with all else fixed.
+
+    Returns:
+        Counts (samples, episodes) to estimates (samples, policies), by estimator.
+    """
     linear: dict[Estimator, Callable[[FloatArray], FloatArray]] = {
-        "is": lambda counts: importance_sampling(weights, episodes, counts),
-        "wis": lambda counts: weighted_importance_sampling(weights, episodes, counts),
-        "pdis": lambda counts: per_decision_importance_sampling(weights, episodes, counts),
-        "wpdis": lambda counts: weighted_per_decision_importance_sampling(
-            weights, episodes, counts
-        ),
+        name: partial(_WEIGHTED[name], weights, episodes)
+        for name in estimators
+        if name in _WEIGHTED
     }
-    if {"dr", "wdr"} & set(estimators):
+    corrected = [name for name in estimators if name in _CORRECTED]
+    if corrected:
         fit = cross_fit(tables, counted, episodes)
-        linear["dr"] = lambda counts: doubly_robust(weights, fit, episodes, counts)
-        linear["wdr"] = lambda counts: weighted_doubly_robust(weights, fit, episodes, counts)
-    fitted: dict[Estimator, Unseen] = {"fqe": "pooled", "fqe_zero": "zero"}
+        linear |= {name: partial(_CORRECTED[name], weights, fit, episodes) for name in corrected}
+    return linear
 
+
+def _estimate(
+    estimators: Sequence[Estimator],
+    tables: FloatArray,
+    linear: dict[Estimator, Callable[[FloatArray], FloatArray]],
+    counted: CountedEpisodes,
+    episodes: Episodes,
+) -> tuple[dict[Estimator, FloatArray], FloatArray]:
+    """Estimates on the episodes themselves, and the share of unseen decisions."""
+    once = np.ones((1, len(episodes)))
+    whole = counted.sample(once)
     estimates: dict[Estimator, FloatArray] = {}
-    unseen_rate = np.full(len(soft), np.nan)
+    unseen_rate = np.full(len(tables), np.nan)
     for name in estimators:
         if name in linear:
-            estimates[name] = linear[name](ones)[0]
+            estimates[name] = linear[name](once)[0]
         else:
-            model = FittedQEvaluation(
-                counted.sample(ones), gamma=episodes.gamma, unseen=fitted[name]
-            )
-            results = [model.fit(table) for table in tables]
-            estimates[name] = np.concatenate([result.value for result in results])
-            if name == "fqe" or "fqe" not in estimators:  # with `fqe_zero` alone, by its visits
-                unseen_rate = np.concatenate([result.unseen_share for result in results])
+            fitted = FittedQEvaluation(whole, gamma=episodes.gamma, unseen=_UNSEEN[name])
+            fits = [fitted.fit(table) for table in tables]
+            estimates[name] = np.concatenate([fit.value for fit in fits])
+            if name == "fqe" or "fqe" not in estimates:  # with `fqe_zero` alone, by its visits
+                unseen_rate = np.concatenate([fit.unseen_share for fit in fits])
+    return estimates, unseen_rate
 
-    replicates = {name: np.full((resamples, len(soft)), np.nan) for name in estimators}
-    recorded = np.empty(resamples)
+
+def _bootstrap(
+    estimators: Sequence[Estimator],
+    tables: FloatArray,
+    linear: dict[Estimator, Callable[[FloatArray], FloatArray]],
+    counted: CountedEpisodes | None,
+    episodes: Episodes,
+    options: OffPolicyOptions,
+    advance: Callable[[int], Any],
+) -> tuple[dict[Estimator, FloatArray], FloatArray]:
+    """Estimates, and the mean return, on resamples of the episodes.
+
+    The importance weights are those of the whole sample, and so is the cross-fitted Q of `dr` and
+    `wdr`; the fitted Q of `fqe` is fitted anew, if there are counts. `fqe_zero` is not resampled:
+    it is the other end of what the rule for unseen pairs can do, and each resample has more of them
+    than the sample, so that percentiles would lie below the estimate.
+    """
+    replicates = {name: np.full((options.resamples, len(tables)), np.nan) for name in estimators}
+    recorded = np.empty(options.resamples)
     first = 0
-    for counts in episodes.resamples(resamples, seed):
+    for counts in episodes.resamples(options.resamples, options.seed):
         block = slice(first, first + len(counts))
         first = block.stop
         recorded[block] = counts @ episodes.returns / len(episodes)
-        for name in estimators:
-            if name in linear:
-                replicates[name][block] = linear[name](counts)
-        if refit and "fqe" in estimators:
+        for name, estimate in linear.items():
+            replicates[name][block] = estimate(counts)
+        if counted is not None and "fqe" in estimators:
             replicates["fqe"][block] = refitted_values(
                 tables, counted, counts, gamma=episodes.gamma, advance=advance
             )
         else:
             advance(len(counts) * len(tables))
-    return OffPolicyScores(
-        policies=soft,
-        epsilon=np.array([epsilon * policy.is_deterministic for policy in policies]),
-        clip=clip,
-        episodes=len(episodes),
-        estimates=estimates,
-        replicates=replicates,
-        recorded=float(episodes.returns.mean()),
-        recorded_replicates=recorded,
-        effective_sample_size=weights.effective_sample_size,
-        largest_share=weights.largest_share,
-        unseen_rate=unseen_rate,
-    )
+    return replicates, recorded
 
 
 def _interval(estimates: FloatArray, replicates: FloatArray) -> Interval:

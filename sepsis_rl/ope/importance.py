@@ -11,7 +11,6 @@ from typing import Final
 
 import numpy as np
 
-from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import FloatArray
 from sepsis_rl.ope.episodes import Episodes
 
@@ -66,12 +65,7 @@ def importance_weights(
         clip: Largest cumulative ratio, above 0; None leaves them as they are. A clip trades
             variance for bias. It limits what is used of a product, min(product, clip), and not
             the product that goes on (Ionides, 2008, "Truncated importance sampling").
-
-    Raises:
-        InputError: The clip is not above 0.
     """
-    if clip is not None and not clip > 0:
-        raise InputError(f"clip is {clip}; accepted: a number above 0, or none")
     behavior = episodes.behavior.probabilities[episodes.observation, episodes.action]
     limit = _LARGEST if clip is None else clip
     product = np.ones((len(tables), len(episodes)))

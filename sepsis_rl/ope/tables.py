@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from rich.table import Table
 
@@ -11,7 +12,17 @@ from sepsis_rl.display import framed_table
 from sepsis_rl.metrics import Interval
 from sepsis_rl.ope.estimates import LOW_ESS, OffPolicyScores
 
-_WIDE = 3.0  # points
+_WIDE: Final = 3.0  # points
+_NAMED: Final = 10  # policies in a sentence
+_COLUMNS: Final = {
+    "FQE %": "fitted Q evaluation, a decision never recorded being worth its state's mean",
+    "as 0": "the same, worth nothing",
+    "minus recorded": "FQE minus the recorded decisions, paired",
+    "unseen": "share of decisions never recorded, in %",
+    "WIS %": "weighted importance sampling",
+    "WDR %": "weighted doubly robust",
+    "ESS": "effective sample of the weights, in episodes",
+}
 
 
 def off_policy_table(
@@ -19,61 +30,99 @@ def off_policy_table(
     emphasized: int = 0,
     described: str = "episodes, not trained on nor chosen by",
 ) -> Table:
-    """Estimates of policies from recorded episodes alone.
+    """Estimates of policies from recorded episodes alone, and what was recorded.
 
     Args:
-        scores: With the estimators `fqe`, `fqe_zero` and `wis`.
+        scores: With the estimators `fqe`, `fqe_zero`, `wis` and `wdr`.
         emphasized: How many of the first policies are set apart.
         described: What the episodes are.
-
-    Returns:
-        A table with a caption that says how to read it.
     """
-    unfit = [
-        policy.name
-        for policy, ess in zip(scores.policies, scores.effective_sample_size, strict=True)
-        if ess < LOW_ESS
-    ]
-    warning = (
-        f"\nEffective sample below {LOW_ESS}: these records cannot judge {', '.join(unfit)}; too "
-        "few episodes go as the policy would."
-        if unfit
-        else ""
-    )
-    table = framed_table(
+    table = estimate_table(
         f"From recorded data alone: {scores.episodes:,} {described}",
-        "FQE %: fitted Q evaluation, a decision never recorded being worth its state's "
-        "mean; as 0: the same, worth nothing. unseen %: share of such decisions. WIS %: weighted "
-        "importance sampling; ESS: its effective sample, in episodes. In parentheses 95 % "
-        f"intervals; the difference is paired. {softening(scores)}{warning}",
+        scores,
+        ("FQE %", "as 0", "minus recorded", "unseen", "WIS %", "ESS"),
+        names={"policy": [policy.name for policy in scores.policies]},
+        emphasized=emphasized,
     )
-    table.add_column("policy")
-    for column in ("FQE %", "as 0", "minus recorded", "unseen", "WIS %", "ESS"):
-        table.add_column(column, justify="right", no_wrap=True)
-    fqe, zero, wis = (scores.interval(name) for name in ("fqe", "fqe_zero", "wis"))
-    difference = scores.minus_recorded("fqe")
-    recorded = scores.recorded_interval()
-    for index, policy in enumerate(scores.policies):
-        table.add_row(
-            policy.name,
-            percent(fqe, index),
-            f"{100 * float(zero.estimate[index]):.0f}",
-            percent(difference, index, "+"),
-            f"{100 * scores.unseen_rate[index]:.1f}",
-            percent(wis, index),
-            f"{scores.effective_sample_size[index]:.0f}",
-            style="bold" if index < emphasized else "",
-            end_section=index == emphasized - 1,
-        )
     table.add_section()
-    table.add_row("recorded", percent(recorded, 0), "", "", "", "", f"{scores.episodes}")
+    recorded = percent(scores.recorded_interval(), 0)
+    table.add_row("recorded", recorded, "", "", "", "", f"{scores.episodes}")
     return table
 
 
-def softening(scores: OffPolicyScores) -> str:
-    """Under which options importance weights were made."""
+def estimate_table(
+    title: str,
+    scores: OffPolicyScores,
+    headings: Sequence[str],
+    *,
+    names: Mapping[str, Sequence[str]],
+    order: Sequence[int] | None = None,
+    emphasized: int = 0,
+    note: str = "",
+    beside: Mapping[str, Sequence[str]] | None = None,
+) -> Table:
+    """Estimates with a row for each policy, and a caption that says how to read it.
+
+    Args:
+        title: What stands above it.
+        scores: With the estimators `fqe`, `fqe_zero`, `wis` and `wdr`.
+        headings: Which columns of estimates are shown.
+        names: What the policies are called, by the heading of the column.
+        order: Which policies are shown, from top to bottom; all by default.
+        emphasized: How many of the first rows are set apart.
+        note: What the caption begins with.
+        beside: What else is said of the policies, by the heading of the column.
+    """
+    estimates = _estimates(scores)
+    figures = {**{heading: estimates[heading] for heading in headings}, **(beside or {})}
+    shown = "; ".join(f"{heading}: {_COLUMNS[heading]}" for heading in headings)
+    table = framed_table(title, f"{note}{shown}. {_circumstances(scores)}")
+    for heading in names:
+        # Members differ at the end of their names, which is not to be cut off.
+        table.add_column(heading, justify="right" if heading == "step" else "left", overflow="fold")
+    for heading in figures:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row, index in enumerate(range(len(scores.policies)) if order is None else order):
+        table.add_row(
+            *(texts[index] for texts in (*names.values(), *figures.values())),
+            style="bold" if row < emphasized else "",
+            end_section=row == emphasized - 1,
+        )
+    return table
+
+
+def _estimates(scores: OffPolicyScores) -> dict[str, list[str]]:
+    """Texts, one for each policy, by heading."""
+
+    def percents(interval: Interval, sign: str = "") -> list[str]:
+        return [percent(interval, index, sign) for index in range(len(scores.policies))]
+
+    return {
+        "FQE %": percents(scores.interval("fqe")),
+        "as 0": [f"{100 * value:.0f}" for value in scores.estimates["fqe_zero"]],
+        "minus recorded": percents(scores.minus_recorded("fqe"), "+"),
+        "unseen": [f"{100 * rate:.1f}" for rate in scores.unseen_rate],
+        "WIS %": percents(scores.interval("wis")),
+        "WDR %": percents(scores.interval("wdr")),
+        "ESS": [f"{ess:.0f}" for ess in scores.effective_sample_size],
+    }
+
+
+def _circumstances(scores: OffPolicyScores) -> str:
+    """Under which options estimates were made, and which policies the records cannot judge."""
+    intervals = "In parentheses 95 % intervals. " if len(scores.recorded_replicates) else ""
     clip = "no clip" if scores.clip is None else f"clip {scores.clip:g}"
-    return f"Deterministic policies softened by {max(scores.epsilon.tolist()):g}; {clip}."
+    softened = f"Deterministic policies softened by {max(scores.epsilon.tolist()):g}; {clip}."
+    ess = scores.effective_sample_size
+    unfit = [
+        policy.name for policy, size in zip(scores.policies, ess, strict=True) if size < LOW_ESS
+    ]
+    named = ", ".join(unfit) if len(unfit) <= _NAMED else f"{len(unfit)} of the policies"
+    warning = (
+        f"\nEffective sample below {LOW_ESS}: these records cannot judge {named}; too few episodes "
+        "go as the policy would."
+    )
+    return f"{intervals}{softened}{warning if unfit else ''}"
 
 
 def percent(interval: Interval, index: int, sign: str = "") -> str:

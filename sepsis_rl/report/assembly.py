@@ -20,36 +20,24 @@ from sepsis_rl.pages import (
     save,
 )
 from sepsis_rl.report.claims import claims, claims_shown
-from sepsis_rl.report.evidence import Evidence, gather
 from sepsis_rl.report.experiment import Experiment, read_experiment
-from sepsis_rl.report.figures.algorithms import (
-    algorithm_comparison,
-    checkpoint_choice,
-    checkpoints_shown,
-)
-from sepsis_rl.report.figures.alpha import alpha_sensitivity, seed_differences
-from sepsis_rl.report.figures.disagreements import disagreements, disagreements_shown
-from sepsis_rl.report.figures.doses import action_distribution, dose_grids
-from sepsis_rl.report.figures.lower_bound import lower_bound
-from sepsis_rl.report.figures.q_values import q_values
-from sepsis_rl.report.figures.severity import by_sofa, by_sofa_shown
-from sepsis_rl.report.figures.training import survival_in_training, training_loss
+from sepsis_rl.report.figures import actions, patients, survival, training
 from sepsis_rl.report.figures.variations import variations
-from sepsis_rl.report.protocol import carry_out, patients_to_treat
+from sepsis_rl.report.protocol import Protocol, carry_out, patients_to_treat
 
 PAGE: Final = "report.html"
 MARKDOWN: Final = "report.md"
 SHOWN: Final = {
     "0-claims": claims_shown,
-    "4b-checkpoints": checkpoints_shown,
-    "12-by-sofa": by_sofa_shown,
-    "13-disagreements": disagreements_shown,
+    "4b-checkpoints": survival.checkpoints_shown,
+    "12-by-sofa": patients.by_sofa_shown,
+    "13-disagreements": patients.disagreements_shown,
 }
 """By the name of an exhibit that stands on the page as a table, what makes it of its rows."""
 TITLE: Final = "Offline reinforcement learning for sepsis: the essay's experiment and the truth"
 
 
-def write_report(folders: Sequence[str | Path], output: Path, *, tries: int) -> None:
+def write_report(folders: Sequence[str | Path], output: Path, *, tries: int = 500) -> None:
     """Writes pages, pictures and tables, and prints the essay's claims.
 
     Args:
@@ -74,7 +62,7 @@ def write_report(folders: Sequence[str | Path], output: Path, *, tries: int) -> 
             experiment, tries=tries, advance=lambda count: progress.advance(task, count)
         )
         task = progress.add_task("Drawing", total=None)
-        exhibits = draw(gather(experiment, protocol))
+        exhibits = draw(experiment, protocol)
         progress.update(task, total=1, completed=1)
         task = progress.add_task("Writing", total=len(exhibits))
         files = {}
@@ -91,23 +79,23 @@ def write_report(folders: Sequence[str | Path], output: Path, *, tries: int) -> 
     _print(exhibits[0], experiment.problems, output)
 
 
-def draw(evidence: Evidence) -> list[Exhibit]:
+def draw(experiment: Experiment, protocol: Protocol) -> list[Exhibit]:
     """Makes the exhibits that the runs suffice for, in the order of the page."""
     made = [
-        claims(evidence),
-        training_loss(evidence),
-        survival_in_training(evidence),
-        alpha_sensitivity(evidence),
-        algorithm_comparison(evidence),
-        checkpoint_choice(evidence),
-        seed_differences(evidence),
-        action_distribution(evidence),
-        dose_grids(evidence),
-        q_values(evidence),
-        lower_bound(evidence),
-        *variations(evidence),
-        by_sofa(evidence),
-        disagreements(evidence),
+        claims(experiment, protocol),
+        training.training_loss(experiment),
+        training.survival_in_training(experiment),
+        survival.alpha_sensitivity(experiment, protocol),
+        survival.algorithm_comparison(experiment, protocol),
+        survival.checkpoint_choice(experiment, protocol),
+        survival.seed_differences(experiment, protocol),
+        actions.action_distribution(experiment),
+        actions.dose_grids(experiment),
+        actions.q_values(experiment),
+        training.lower_bound(experiment),
+        *variations(experiment),
+        patients.by_sofa(experiment),
+        patients.disagreements(experiment),
     ]
     return [exhibit for exhibit in made if exhibit is not None]
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.errors import InputError
-from sepsis_rl.mdp import FloatArray, TabularMDP
+from sepsis_rl.mdp import BoolArray, FloatArray, TabularMDP
 from sepsis_rl.planning import PolicyValue, evaluate
 from sepsis_rl.policies import Policy, clinician_policy, optimal_policy, random_policy
 from sepsis_rl.runs.checkpoints import FOLDER, LAST, load_algorithm
 from sepsis_rl.runs.finished import Run, read_run
-from sepsis_rl.runs.history import Member, read_members, short_name
+from sepsis_rl.runs.history import Curve, Member, read_curve, read_members, short_name
 
 ESSAY_ORDER: Final = ("CQL", "BC", "DQN")
 SHARED_SETTINGS: Final = ("gamma", "learning_rate", "tau", "double_q", "min_action_count")
@@ -59,8 +61,7 @@ class Experiment:
     elsewhere: list[Member] = field(default_factory=list)
     variations: dict[str, list[Member]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-    _values: dict[Policy, PolicyValue] = field(default_factory=dict, init=False, repr=False)
-    _scores: dict[Path, FloatArray] = field(default_factory=dict, init=False, repr=False)
+    _known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     def of(self, algorithm: str, alpha: float | None = None) -> list[Member]:
         """The grid's members of an algorithm, or of one alpha."""
@@ -112,18 +113,46 @@ class Experiment:
         return {name: self.exact(policy).survival for name, policy in self.references.items()}
 
     def exact(self, policy: Policy) -> PolicyValue:
-        """What a policy is worth exactly, solved once."""
-        if policy not in self._values:
-            self._values[policy] = exact_value(self.mdp, policy)
-        return self._values[policy]
+        """What a policy is worth exactly."""
+        value: PolicyValue = self._once(policy, lambda: exact_value(self.mdp, policy))
+        return value
 
     def scores(self, member: Member) -> FloatArray:
-        """Q (logits for BC) of a member's last checkpoint, (n_states, n_actions); read once."""
-        if member.run not in self._scores:
-            module = load_algorithm(member.run / FOLDER / LAST)
-            self._scores[member.run] = module.q_network.table().double().numpy()
-        scores: FloatArray = self._scores[member.run][member.index]
+        """Q (logits for BC) of a member's last checkpoint, (n_states, n_actions)."""
+        path = member.run / FOLDER / LAST
+        of_run = self._once(path, lambda: load_algorithm(path).q_network.table().double().numpy())
+        scores: FloatArray = of_run[member.index]
         return scores
+
+    def loss(self, member: Member) -> Curve:
+        """The training loss as it was logged; empty if it was not."""
+        curve: Curve = self._once((member, "loss"), lambda: read_curve(member, "train/loss"))
+        return curve
+
+    def start_values(self, member: Member) -> FloatArray:
+        """Exact values of the evaluated policies at the member's own γ, (evaluations,).
+
+        Like Q of a state and an action, they leave the first step's reward undiscounted.
+        """
+
+        def solve() -> FloatArray:
+            gamma = float(member.settings["gamma"])
+            values = [exact_value(self.mdp, own, gamma=gamma).value for own in member.policies()]
+            return np.array(values)
+
+        values: FloatArray = self._once((member, "start"), solve)
+        return values
+
+    def is_below(self, member: Member) -> BoolArray:
+        """Whether the network's value of the start is a lower bound, (evaluations,)."""
+        below: BoolArray = member.metrics["value_estimate"] <= self.start_values(member)
+        return below
+
+    def _once(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """Reads or solves a thing when it is first asked for."""
+        if key not in self._known:
+            self._known[key] = compute()
+        return self._known[key]
 
 
 def read_experiment(folders: Sequence[str | Path]) -> Experiment:

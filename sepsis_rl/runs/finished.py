@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from yaml import YAMLError
 from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.errors import InputError
 from sepsis_rl.policies import Policy
-from sepsis_rl.runs.checkpoints import FOLDER, LAST, load_algorithm, read_checkpoint
+from sepsis_rl.runs.checkpoints import FOLDER, LAST, rebuild_algorithm
+from sepsis_rl.runs.untrusted import read_checkpoint
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +57,16 @@ class Run:
     folder: Path
     data: OfflineDataModule
 
-    @property
-    def checkpoints(self) -> list[Path]:
-        """One file for each step that is kept, in their order; `last.ckpt` where it is alone."""
+    def checkpoints(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Reads each checkpoint of the run once, in the order of their steps.
+
+        Yields:
+            A file and what it holds; `last.ckpt` where no numbered file has its step.
+
+        Raises:
+            InputError: There is none, or one cannot be read or was trained on other data than the
+                run's config names now.
+        """
         folder = self.folder / FOLDER
         steps = {
             int(match[1]): path
@@ -66,9 +74,21 @@ class Run:
             if (match := re.fullmatch(r"step=(\d+)\.ckpt", path.name))
         }
         last = folder / LAST
-        if last.is_file():
-            steps.setdefault(int(read_checkpoint(last)["global_step"]), last)
-        return [steps[step] for step in sorted(steps)]
+        held = read_checkpoint(last) if last.is_file() else None
+        if held is not None and steps.setdefault(held["global_step"], last) != last:
+            held = None
+        if not steps:
+            raise InputError(f"{folder} holds no checkpoint")
+        for _, path in sorted(steps.items()):
+            checkpoint = held if held is not None and path == last else read_checkpoint(path)
+            trained_on = checkpoint.get("OfflineDataModule", {}).get("content_hash")
+            if trained_on not in (None, self.data.content_hash):
+                raise InputError(
+                    f"checkpoint {path} was trained on other data (content hash "
+                    f"{trained_on[:12]}) than {self.folder / 'config.yaml'} names "
+                    f"({self.data.content_hash[:12]})"
+                )
+            yield path, checkpoint
 
 
 def read_run(folder: str | Path) -> Run:
@@ -113,28 +133,17 @@ def candidates(runs: Sequence[Run]) -> list[Candidate]:
     """
     found = []
     for run, label in zip(runs, _labels([run.folder for run in runs]), strict=True):
-        if not run.checkpoints:
-            raise InputError(f"{run.folder / FOLDER} holds no checkpoint")
-        for path in run.checkpoints:
-            checkpoint = read_checkpoint(path)
-            trained_on = checkpoint.get("OfflineDataModule", {}).get("content_hash")
-            if trained_on not in (None, run.data.content_hash):
-                raise InputError(
-                    f"checkpoint {path} was trained on other data (content hash "
-                    f"{trained_on[:12]}) than {run.folder / 'config.yaml'} names "
-                    f"({run.data.content_hash[:12]})"
-                )
-            module = load_algorithm(path)
-            step = int(checkpoint["global_step"])
-            named = zip(module.members.names, module.policies(), strict=True)
-            for member, (member_name, own) in enumerate(named):
+        for path, checkpoint in run.checkpoints():
+            step, module = checkpoint["global_step"], rebuild_algorithm(checkpoint, path)
+            for member, policy in enumerate(module.policies()):
+                member_name = module.members.names[member]
                 name = f"{label} step {step:,} {member_name}".strip()
-                if own is None:
+                if policy is None:
                     Console(stderr=True).print(
                         f"Note: {name} is left out: its network has diverged", soft_wrap=True
                     )
                     continue
-                policy = Policy(name, own.probabilities)
+                policy = replace(policy, name=name)
                 found.append(
                     Candidate(name, label, run.folder, path, member, member_name, step, policy)
                 )

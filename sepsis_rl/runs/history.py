@@ -18,8 +18,9 @@ from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import FloatArray, IntArray
 from sepsis_rl.policies import Policy
-from sepsis_rl.runs.checkpoints import FOLDER, LAST, read_checkpoint
+from sepsis_rl.runs.checkpoints import FOLDER, LAST
 from sepsis_rl.runs.finished import Run
+from sepsis_rl.runs.untrusted import read_checkpoint
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +69,11 @@ class Member:
     def label(self) -> str:
         """Its run and its name there."""
         return f"{short_name(self.run)} {self.name}".strip()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The columns of a file that tell it from others."""
+        return {"algorithm": self.algorithm, "alpha": self.alpha, "seed": self.seed}
 
     @property
     def survival(self) -> float:

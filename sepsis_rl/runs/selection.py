@@ -5,34 +5,71 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, progress_bar
 from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import atomic_write, free_path
 from sepsis_rl.mdp import FloatArray
-from sepsis_rl.ope import LOW_ESS, Episodes, OffPolicyScores, evaluate_off_policy
+from sepsis_rl.ope import Episodes, OffPolicyOptions, OffPolicyScores, evaluate_off_policy
 from sepsis_rl.ope.criteria import (
     CRITERIA,
-    SPOKEN,
+    ESTIMATOR_LABELS,
     Criterion,
     criterion_values,
     regret,
     regret_of_chance,
 )
-from sepsis_rl.ope.estimates import Estimator
-from sepsis_rl.ope.tables import as_json, off_policy_table, percent, softening
+from sepsis_rl.ope.estimates import DEFAULTS, Estimator
+from sepsis_rl.ope.tables import as_json, estimate_table, off_policy_table
 from sepsis_rl.planning import evaluate
 from sepsis_rl.runs.finished import Candidate, Run, candidates, read_run
 
-_ESTIMATORS: tuple[Estimator, ...] = ("fqe", "fqe_zero", "wis", "wdr")
-_ROWS_SHOWN = 20
+_ESTIMATORS: Final[tuple[Estimator, ...]] = ("fqe", "fqe_zero", "wis", "wdr")
+_ROWS_SHOWN: Final = 20
+
+
+@dataclass(frozen=True, eq=False)
+class _Selection:
+    """What was chosen and why.
+
+    Attributes:
+        criterion: What is largest for the chosen one.
+        candidates: All of them.
+        scores: Of all, on the held-out episodes.
+        order: Indices of the candidates, best first.
+        final: Of the chosen one, on the report's episodes.
+        survival: Exact survival of all, float64 (candidates,), where the truth was asked for.
+    """
+
+    criterion: Criterion
+    candidates: Sequence[Candidate]
+    scores: OffPolicyScores
+    order: list[int]
+    final: OffPolicyScores
+    survival: FloatArray | None
+
+    @property
+    def chosen(self) -> Candidate:
+        """The best by the criterion; the first of equals."""
+        return self.candidates[self.order[0]]
+
+    def regrets(self) -> dict[str, float]:
+        """What each criterion's choice loses to the best candidate, and what chance loses."""
+        assert self.survival is not None
+        regrets: dict[str, float] = {
+            criterion: regret(criterion_values(self.scores, criterion), self.survival)
+            for criterion in CRITERIA
+        }
+        return {**regrets, "chance": regret_of_chance(self.survival)}
 
 
 def select(
@@ -40,10 +77,7 @@ def select(
     *,
     criterion: Criterion = "fqe",
     truth: bool = False,
-    epsilon: float = 0.01,
-    clip: float | None = None,
-    resamples: int = 200,
-    seed: int = 0,
+    options: OffPolicyOptions = DEFAULTS,
     output: str | Path | None = None,
 ) -> Candidate:
     """Chooses among all checkpoints and members of runs, prints why, and writes the choice.
@@ -55,10 +89,7 @@ def select(
         folders: Folders of runs that share their held-out and report episodes.
         criterion: What is largest for the chosen one.
         truth: Print exact survival beside, and what each criterion's choice loses to the best.
-        epsilon: A deterministic policy is softened toward the recorded decisions by this much.
-        clip: Largest cumulative importance ratio; None for none.
-        resamples: Bootstrap resamples of an interval.
-        seed: Of the resamples.
+        options: Softening, clip and bootstrap of the estimates.
         output: File to write; `selection.json` in the folder that holds all runs by default, with
             the next free number.
 
@@ -74,70 +105,17 @@ def select(
         raise InputError(f"--output {output} exists already; give another name")
     runs = [read_run(folder) for folder in dict.fromkeys(Path(f).resolve() for f in folders)]
     _check_shared_episodes(runs)
-    found = candidates(runs)
-    options: dict[str, Any] = {
-        "estimators": _ESTIMATORS,
-        "epsilon": epsilon,
-        "clip": clip,
-        "resamples": resamples,
-        "seed": seed,
-    }
     data = runs[0].data
-    mdp = data.require_mdp("--truth") if truth else None
-    held_out, report = (
-        Episodes(part, data.n_states, data.n_actions) for part in (data.held_out, data.report)
-    )
-    with progress_bar() as progress:
-        scores = evaluate_off_policy([c.policy for c in found], held_out, refit=False, **options)
-        values = criterion_values(scores, criterion)
-        order = np.argsort(-values, kind="stable").tolist()
-        chosen: Candidate = found[order[0]]
-        task = progress.add_task("Scoring the chosen policy", total=resamples)
-        final = evaluate_off_policy(
-            [chosen.policy],
-            report,
-            advance=lambda count: progress.advance(task, count),
-            **options,
-        )
-    survival = None
-    if mdp is not None:
-        tables = (candidate.policy.probabilities for candidate in found)
-        survival = np.array([evaluate(true_dynamics(mdp), table).survival for table in tables])
-
-    console = Console()
-    console.print(_table(found, scores, order, criterion, survival))
-    console.print(
-        f"\nChosen by {SPOKEN[criterion]}: [bold]{chosen.name}[/]", highlight=False, soft_wrap=True
-    )
-    console.print(off_policy_table(final, 1, "report episodes, which chose nothing"))
-    regrets = None if survival is None else _regrets(scores, survival)
-    if regrets is not None:
-        console.print(_truth_table(regrets, found, scores))
+    selection = _choose(candidates(runs), data, criterion, options, truth)
     path = _output(runs) if output is None else Path(output)
-    content = {
-        "note": NOT_FOR_CLINICAL_USE,
-        "criterion": criterion,
-        "chosen": {
-            "name": chosen.name,
-            "run": _relative(chosen.run, path),
-            "checkpoint": _relative(chosen.checkpoint, path),
-            "step": chosen.step,
-            "member": chosen.member,
-        },
-        "report": {"content_hash": data.report.content_hash, **as_json(final)},
-        "select": {"content_hash": data.held_out.content_hash, **as_json(scores)},
-    }
-    if survival is not None:
-        exact = {c.name: value for c, value in zip(found, survival.tolist(), strict=True)}
-        content["truth"] = {"survival_exact": exact, "regret": regrets}
+    _print(selection)
     with atomic_write(path) as file:
-        file.write(json.dumps(content, indent=1).encode() + b"\n")
-    console.print(f"Choice:     {path}", soft_wrap=True, highlight=False)
+        file.write(json.dumps(_content(selection, data, path), indent=1).encode() + b"\n")
+    chosen, console = selection.chosen, Console(soft_wrap=True, highlight=False)
+    console.print(f"Choice:     {path}")
     console.print(
         f"Its policy: lightning predict --config {_shown(chosen.run / 'config.yaml')} "
-        f"--ckpt_path {_shown(chosen.checkpoint)} --member {chosen.member}",
-        soft_wrap=True,
-        highlight=False,
+        f"--ckpt_path {_shown(chosen.checkpoint)} --member {chosen.member}"
     )
     console.print(NOT_FOR_CLINICAL_USE)
     return chosen
@@ -158,69 +136,102 @@ def _check_shared_episodes(runs: Sequence[Run]) -> None:
                 )
 
 
-def _table(
+def _choose(
     found: Sequence[Candidate],
-    scores: OffPolicyScores,
-    order: list[int],
+    data: OfflineDataModule,
     criterion: Criterion,
-    survival: FloatArray | None,
-) -> Table:
-    more = f"{len(found) - _ROWS_SHOWN} more are in the file. " if len(found) > _ROWS_SHOWN else ""
-    low = int((scores.effective_sample_size < LOW_ESS).sum())
-    warning = (
-        f"\nEffective sample below {LOW_ESS}: these records cannot judge {low} of the policies; "
-        "too few episodes go as they would."
+    options: OffPolicyOptions,
+    truth: bool,
+) -> _Selection:
+    mdp = data.require_mdp("--truth") if truth else None
+    held_out, report = (
+        Episodes(part, data.n_states, data.n_actions) for part in (data.held_out, data.report)
     )
-    intervals = "In parentheses 95 % intervals. " if len(scores.recorded_replicates) else ""
-    table = framed_table(
-        f"{len(found)} policies on {scores.episodes:,} held-out episodes, best first by "
-        f"{SPOKEN[criterion]}",
-        f"{more}Of those whose decisions were recorded {100 * scores.recorded:.1f} % survived. "
-        "FQE %: fitted Q evaluation; as 0: decisions never recorded worth nothing; unseen "
-        "%: their share. WIS %, WDR %: weighted importance sampling, weighted doubly robust; ESS: "
-        f"effective sample of both, in episodes. {intervals}"
-        f"{softening(scores)}" + (warning if low else ""),
+    with progress_bar() as progress:
+        scores = evaluate_off_policy(
+            [candidate.policy for candidate in found],
+            held_out,
+            estimators=_ESTIMATORS,
+            options=options,
+            refit=False,
+        )
+        order = np.argsort(-criterion_values(scores, criterion), kind="stable").tolist()
+        task = progress.add_task("Scoring the chosen policy", total=options.resamples)
+        final = evaluate_off_policy(
+            [found[order[0]].policy],
+            report,
+            estimators=_ESTIMATORS,
+            options=options,
+            advance=lambda count: progress.advance(task, count),
+        )
+    survival = None
+    if mdp is not None:
+        tables = (candidate.policy.probabilities for candidate in found)
+        survival = np.array([evaluate(true_dynamics(mdp), table).survival for table in tables])
+    return _Selection(criterion, found, scores, order, final, survival)
+
+
+def _print(selection: _Selection) -> None:
+    console = Console()
+    console.print(_table(selection))
+    console.print(
+        f"\nChosen by {ESTIMATOR_LABELS[selection.criterion]}: [bold]{selection.chosen.name}[/]",
+        highlight=False,
+        soft_wrap=True,
     )
-    named = {
+    console.print(off_policy_table(selection.final, 1, "report episodes, which chose nothing"))
+    if selection.survival is not None:
+        console.print(_truth_table(selection))
+
+
+def _content(selection: _Selection, data: OfflineDataModule, path: Path) -> dict[str, Any]:
+    """What is written to the file at `path`."""
+    chosen, survival = selection.chosen, selection.survival
+    content: dict[str, Any] = {
+        "note": NOT_FOR_CLINICAL_USE,
+        "criterion": selection.criterion,
+        "chosen": {
+            "name": chosen.name,
+            "run": _relative(chosen.run, path),
+            "checkpoint": _relative(chosen.checkpoint, path),
+            "step": chosen.step,
+            "member": chosen.member,
+        },
+        "report": {"content_hash": data.report.content_hash, **as_json(selection.final)},
+        "select": {"content_hash": data.held_out.content_hash, **as_json(selection.scores)},
+    }
+    if survival is not None:
+        names = (candidate.name for candidate in selection.candidates)
+        exact = dict(zip(names, survival.tolist(), strict=True))
+        content["truth"] = {"survival_exact": exact, "regret": selection.regrets()}
+    return content
+
+
+def _table(selection: _Selection) -> Table:
+    """All candidates, best first, or as many as a screen holds."""
+    found, scores, survival = selection.candidates, selection.scores, selection.survival
+    names = {
         "run": [candidate.label for candidate in found],
         "step": [f"{candidate.step:,}" for candidate in found],
         "member": [candidate.member_name.replace(",", ", ") for candidate in found],
     }
-    named = {column: texts for column, texts in named.items() if any(texts)}
-    for column in named:
-        justify: Literal["left", "right"] = "right" if column == "step" else "left"
-        # Members differ at the end of their names, which is not to be cut off.
-        table.add_column(column, justify=justify, overflow="fold")
-    exact = () if survival is None else ("exact %",)
-    for column in ("FQE %", "as 0", "unseen", "WIS %", "WDR %", "ESS", *exact):
-        table.add_column(column, justify="right", no_wrap=True)
-    fqe, zero, wis, wdr = (scores.interval(name) for name in _ESTIMATORS)
-    for row, index in enumerate(order[:_ROWS_SHOWN]):
-        table.add_row(
-            *(texts[index] for texts in named.values()),
-            percent(fqe, index),
-            f"{100 * float(zero.estimate[index]):.0f}",
-            f"{100 * scores.unseen_rate[index]:.1f}",
-            percent(wis, index),
-            percent(wdr, index),
-            f"{scores.effective_sample_size[index]:.0f}",
-            *(() if survival is None else (f"{100 * survival[index]:.2f}",)),
-            style="bold" if row == 0 else "",
-        )
-    return table
+    more = f"{len(found) - _ROWS_SHOWN} more are in the file. " if len(found) > _ROWS_SHOWN else ""
+    return estimate_table(
+        f"{len(found)} policies on {scores.episodes:,} held-out episodes, best first by "
+        f"{ESTIMATOR_LABELS[selection.criterion]}",
+        scores,
+        ("FQE %", "as 0", "unseen", "WIS %", "WDR %", "ESS"),
+        names={heading: texts for heading, texts in names.items() if any(texts)},
+        order=selection.order[:_ROWS_SHOWN],
+        emphasized=1,
+        note=f"{more}Of those whose decisions were recorded {100 * scores.recorded:.1f} % "
+        "survived. ",
+        beside=None if survival is None else {"exact %": [f"{100 * v:.2f}" for v in survival]},
+    )
 
 
-def _regrets(scores: OffPolicyScores, survival: FloatArray) -> dict[str, float]:
-    """What each criterion's choice loses to the best candidate, and what chance loses."""
-    regrets: dict[str, float] = {
-        criterion: regret(criterion_values(scores, criterion), survival) for criterion in CRITERIA
-    }
-    return {**regrets, "chance": regret_of_chance(survival)}
-
-
-def _truth_table(
-    regrets: dict[str, float], found: Sequence[Candidate], scores: OffPolicyScores
-) -> Table:
+def _truth_table(selection: _Selection) -> Table:
+    regrets, scores, found = selection.regrets(), selection.scores, selection.candidates
     chance = regrets["chance"]
     beaten = [criterion for criterion in CRITERIA if regrets[criterion] < chance]
     finding = (
@@ -237,7 +248,9 @@ def _truth_table(
     for criterion in CRITERIA:
         chosen = found[int(criterion_values(scores, criterion).argmax())]
         against = "better" if criterion in beaten else "no better"
-        table.add_row(SPOKEN[criterion], chosen.name, f"{100 * regrets[criterion]:.2f}", against)
+        table.add_row(
+            ESTIMATOR_LABELS[criterion], chosen.name, f"{100 * regrets[criterion]:.2f}", against
+        )
     table.add_section()
     table.add_row("chance", "any, on average", f"{100 * chance:.2f}", "")
     return table

@@ -50,9 +50,9 @@ def scorecard(
     output: Path,
     *,
     episodes: Sequence[int],
-    data_sets: int,
-    seed: int,
-    resamples: int,
+    data_sets: int = 200,
+    seed: int = 0,
+    resamples: int = 100,
     processes: int | None = None,
 ) -> None:
     """Judges policies of known value on many data sets, prints and writes how well that went.
@@ -74,7 +74,6 @@ def scorecard(
             episodes, or `output` holds a scorecard of another configuration.
         SystemExit: Ctrl-C, with code 130.
     """
-    episodes = tuple(episodes)
     processes = (os.cpu_count() or 1) if processes is None else processes
     _check_options(episodes, data_sets, seed, resamples, processes)
     first_seed = (seed + 1) * SEEDS_APART
@@ -83,10 +82,8 @@ def scorecard(
     _check_seeds(found, range(first_seed, first_seed + data_sets))
     policies = known_policies(mdp, found)
     judge = Judge(mdp, tuple(policies), resamples)
-    tasks = {
-        (size, k): (size, first_seed + k)
-        for k, size in itertools.product(range(data_sets), sorted(episodes, reverse=True))
-    }
+    sizes = sorted(episodes, reverse=True)
+    tasks = {(size, k): (size, first_seed + k) for k in range(data_sets) for size in sizes}
     configurations = {key: judge.configuration(*task) for key, task in tasks.items()}
     comment = first_comment(configurations)
     check_output(output, comment)
@@ -94,11 +91,11 @@ def scorecard(
     estimates = {
         size: Estimates.stack([finished[size, k] for k in range(data_sets)]) for size in episodes
     }
-    by_rule = [row for size in episodes for row in summarize_rules(size, estimates[size], policies)]
+    by_rule, by_policy = [], []
+    for size, own in estimates.items():
+        by_rule += summarize_rules(size, own, policies)
+        by_policy += summarize_policies(size, own, policies)
     among_runs = _among_runs(estimates, policies)
-    by_policy = [
-        row for size in episodes for row in summarize_policies(size, estimates[size], policies)
-    ]
     files = {
         "scorecard.csv": as_csv(_rows(by_rule), comment),
         "scorecard-policies.csv": as_csv(_rows(by_policy), comment),

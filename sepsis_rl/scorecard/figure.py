@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from sepsis_rl.figures import COLORS, MARKERS, new_figure
 from sepsis_rl.ope import Estimator
-from sepsis_rl.ope.criteria import SPOKEN
+from sepsis_rl.ope.criteria import ESTIMATOR_LABELS
 from sepsis_rl.scorecard.accuracy import PolicyFigures
 from sepsis_rl.scorecard.judging import EPSILON
 
@@ -49,7 +49,7 @@ def draw(figures: Sequence[PolicyFigures], data_sets: int) -> Figure:
         shown = [f for f in figures if f.episodes == size and f.estimator == estimator]
         _draw_panel(axes, shown, styles, ends)
         if row == 0:
-            axes.set_title(SPOKEN[estimator], fontsize=11)
+            axes.set_title(ESTIMATOR_LABELS[estimator], fontsize=11)
         if row == len(sizes) - 1:
             axes.set_xlabel("exact survival, %", fontsize=9)
         if column == 0:

@@ -21,7 +21,13 @@ from sepsis_rl import __version__
 from sepsis_rl.data.collection import collect
 from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.mdp import BoolArray, TabularMDP
-from sepsis_rl.ope import ESTIMATORS, Episodes, OffPolicyScores, evaluate_off_policy
+from sepsis_rl.ope import (
+    ESTIMATORS,
+    Episodes,
+    OffPolicyOptions,
+    OffPolicyScores,
+    evaluate_off_policy,
+)
 from sepsis_rl.ope.criteria import Criterion, criterion_values
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import Policy, clinician_policy
@@ -46,9 +52,7 @@ class Judge:
         scores = evaluate_off_policy(
             [known.policy for known in self.policies],
             Episodes(data, mdp.n_states, mdp.n_actions),
-            epsilon=EPSILON,
-            resamples=self.resamples,
-            seed=seed,
+            options=OffPolicyOptions(epsilon=EPSILON, resamples=self.resamples, seed=seed),
         )
         intervals = [scores.interval(name) for name in ESTIMATORS]
         chosen = np.array([known.is_candidate for known in self.policies])

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table
 from sepsis_rl.ope import ESTIMATORS
-from sepsis_rl.ope.criteria import SPOKEN
+from sepsis_rl.ope.criteria import ESTIMATOR_LABELS
 from sepsis_rl.scorecard.accuracy import VERDICTS, KnownPolicy, RuleFigures
 from sepsis_rl.scorecard.judging import EPSILON
 from sepsis_rl.scorecard.kept import BEST_CASE
@@ -82,7 +82,7 @@ def _table(rows: Sequence[RuleFigures]) -> Table:
     for row in rows:
         accuracy = row.accuracy
         table.add_row(
-            SPOKEN[row.rule],
+            ESTIMATOR_LABELS[row.rule],
             _points(accuracy.bias, "+"),
             _points(accuracy.rmse),
             _points(accuracy.coverage, digits=0),
@@ -109,7 +109,7 @@ def finding(rows: Sequence[RuleFigures]) -> str:
     first = rows[0]
     named = {
         verdict: ", ".join(
-            f"{SPOKEN[row.rule]} ({100 * row.regret:.2f})"
+            f"{ESTIMATOR_LABELS[row.rule]} ({100 * row.regret:.2f})"
             for row in sorted(rows, key=lambda row: row.regret)
             if row.verdict == verdict
         )

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from sepsis_rl.algorithms import BC, CQL, DQN, OfflineAlgorithm
 from sepsis_rl.data import Batch
 from sepsis_rl.data.batches import AddressedBatches, TransitionTable
-from sepsis_rl.runs.checkpoints import read_checkpoint
+from sepsis_rl.runs.untrusted import read_checkpoint
 
 # -- losses ------------------------------------------------------------------------------------
 

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from sepsis_rl.algorithms import BC, CQL, DQN
-from sepsis_rl.runs.checkpoints import compare_with, export_member, read_checkpoint
+from sepsis_rl.runs.checkpoints import compare_with
+from sepsis_rl.runs.members import export_member
+from sepsis_rl.runs.untrusted import read_checkpoint
 
 NARROW = {"embedding_dim": 8, "hidden_dims": [8, 8]}
 # Batched products may sum in another order; a weight is of the order of 0.1.

@@ -9,11 +9,23 @@ import torch
 
 from sepsis_rl.algorithms import CQL
 from sepsis_rl.callbacks import OffPolicyEvaluation
+from sepsis_rl.data import OfflineDataModule
 from sepsis_rl.errors import InputError
-from sepsis_rl.ope import Episodes, evaluate_off_policy
-from sepsis_rl.runs.checkpoints import load_algorithm, read_checkpoint
+from sepsis_rl.ope import Episodes, OffPolicyOptions, evaluate_off_policy
+from sepsis_rl.runs.checkpoints import load_algorithm
+from sepsis_rl.runs.untrusted import read_checkpoint
 
 LOGGED = ("fqe", "fqe_zero", "wis", "wdr")
+
+
+@pytest.fixture(scope="module")
+def data(records):
+    data = OfflineDataModule(
+        episodes=200, held_out_episodes=50, report_episodes=50, cache_dir=str(records)
+    )
+    data.prepare_data()
+    data.setup()
+    return data
 
 
 @pytest.fixture
@@ -36,15 +48,14 @@ def test_what_is_logged(data, trainer, module):
         trainer, module
     )
     expected = evaluate_off_policy(
-        module.policies(),
+        [module.policy(0), module.policy(1)],
         Episodes(data.held_out, 716, 25),
-        epsilon=0.05,
-        clip=1e-3,
-        resamples=30,
-        seed=3,
+        options=OffPolicyOptions(epsilon=0.05, clip=1e-3, resamples=30, seed=3),
     )
     unclipped = evaluate_off_policy(
-        module.policies(), Episodes(data.held_out, 716, 25), epsilon=0.05
+        [module.policy(0), module.policy(1)],
+        Episodes(data.held_out, 716, 25),
+        options=OffPolicyOptions(epsilon=0.05),
     )
     assert (expected.effective_sample_size > unclipped.effective_sample_size).any()
     with_interval = {f"{name}_{end}" for name in ("wis", "wdr") for end in ("low", "high")}
@@ -81,7 +92,7 @@ def test_the_sanity_check_of_the_loop_is_left_out(trainer, module):
         ("epsilon", np.nan),
         ("clip", 0.0),
         ("clip", np.nan),
-        ("resamples", 0),
+        ("resamples", -1),
         ("seed", -1),
     ],
 )
@@ -90,7 +101,7 @@ def test_refused_options(option, value):
         OffPolicyEvaluation(**{option: value})
 
 
-def test_checkpoints_can_be_kept_by_an_estimate(lightning, data, tmp_path):
+def test_checkpoints_can_be_kept_by_an_estimate(lightning, records, tmp_path):
     """No simulator is needed to choose the step."""
     options = ("--checkpoint.monitor=ope/fqe", "--checkpoint.mode=max", "--checkpoint.save_top_k=1")
     steps = (
@@ -110,11 +121,21 @@ def test_checkpoints_can_be_kept_by_an_estimate(lightning, data, tmp_path):
     )
     assert callback["monitor"] == "ope/fqe"
 
+    data = OfflineDataModule(
+        episodes=200,
+        held_out_episodes=50,
+        report_episodes=50,
+        cache_dir=str(records),
+    )
+    data.prepare_data()
     episodes = Episodes(data.held_out, 716, 25)
     estimates = {}
     for path in folders[0].glob("step=*.ckpt"):
         scores = evaluate_off_policy(
-            load_algorithm(path).policies(), episodes, estimators=("fqe",), resamples=0
+            load_algorithm(path).policies(),
+            episodes,
+            estimators=("fqe",),
+            options=OffPolicyOptions(resamples=0),
         )
         estimates[path.name] = float(scores.estimates["fqe"][0])
     assert len(estimates) == 4

@@ -9,7 +9,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from sepsis_rl.algorithms import CQL
 from sepsis_rl.callbacks import OffPolicyEvaluation, PolicyEvaluation, Results
 from sepsis_rl.evaluation import Stage, score_policies
-from sepsis_rl.ope import Episodes, evaluate_off_policy
+from sepsis_rl.ope import Episodes, OffPolicyOptions, evaluate_off_policy
 from sepsis_rl.policies import (
     clinician_mode_policy,
     clinician_policy,
@@ -66,7 +66,7 @@ def test_the_policies_beside_the_baselines(trainer, module, tmp_path, data, mdp,
         random_policy(mdp),
         clinician,
         clinician_mode_policy(mdp),
-        tabular_policy(mdp, data.train.counts(716, 25)),
+        tabular_policy(data.train.counts(716, 25), admissible=mdp.admissible),
         optimal_policy(mdp),
     ]
     scores = score_policies(
@@ -168,11 +168,11 @@ def test_what_recorded_data_alone_say(trainer, module, tmp_path, data, mdp, caps
         *module.policies(),
         random_policy(mdp),
         clinician_mode_policy(mdp),
-        tabular_policy(mdp, data.train.counts(716, 25)),
+        tabular_policy(data.train.counts(716, 25), admissible=mdp.admissible),
         optimal_policy(mdp),
     ]
-    options = {"epsilon": 0.05, "clip": 30.0, "resamples": 20, "seed": 2}
-    scores = evaluate_off_policy(policies, Episodes(data.report, 716, 25), **options)
+    options = OffPolicyOptions(epsilon=0.05, clip=30.0, resamples=20, seed=2)
+    scores = evaluate_off_policy(policies, Episodes(data.report, 716, 25), options=options)
     assert list(found["policies"]) == [policy.name for policy in policies]
     for index, figures in enumerate(found["policies"].values()):
         for name in ("fqe", "fqe_zero", "wis", "wdr"):

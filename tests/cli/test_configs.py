@@ -1,20 +1,27 @@
-"""The YAML files of `configs/` against the real signatures."""
+"""The YAML files that are shipped, and the runs of the Makefile, against the real signatures."""
 
+import inspect
+import itertools
+import subprocess
 from pathlib import Path
 
+import lightning.pytorch as pl
 import pytest
 import torch
 import yaml
+from lightning.pytorch.callbacks import ModelCheckpoint
 
-from sepsis_rl.algorithms import BC, CQL, DQN
-from sepsis_rl.runs.checkpoints import read_checkpoint
+from sepsis_rl.algorithms import CQL
+from sepsis_rl.cli.assembly import DEFAULTS
+from sepsis_rl.runs.untrusted import read_checkpoint
 
-CONFIGS = Path(__file__).parents[2] / "configs"
-ALGORITHMS = {"cql": CQL, "dqn": DQN, "bc": BC, "sweep": CQL}
+TOP = Path(__file__).parents[2]
+CONFIGS = TOP / "configs"
+NAMES = ["bc", "cql", "dqn", "sweep"]
 
 
-def read(name):
-    return yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+def read(path):
+    return yaml.safe_load(path.read_text())
 
 
 def leaves(tree, path=""):
@@ -37,7 +44,7 @@ def parsed(lightning):
     """What the parser makes of words, without running anything."""
 
     def parsed(*words):
-        ran = lightning.main("fit", *words, "--print_config")
+        ran = lightning.main("fit", *words, "--print_config=")  # without comments, which take time
         assert (ran.code, ran.err) == (0, "")
         return yaml.safe_load(ran.out)
 
@@ -45,36 +52,33 @@ def parsed(lightning):
 
 
 def test_every_config_is_tested():
-    assert {path.stem for path in CONFIGS.glob("*.yaml")} == set(ALGORITHMS)
+    assert sorted(path.stem for path in CONFIGS.glob("*.yaml")) == NAMES
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
-def test_every_key_is_an_option_and_keeps_its_value(parsed, name):
+@pytest.mark.parametrize("name", NAMES)
+def test_every_key_is_an_option_that_changes_its_default(parsed, name):
+    content = read(CONFIGS / f"{name}.yaml")
     config = parsed(f"--config={CONFIGS / name}.yaml")
-    for key, value in leaves(read(name)):
+    defaults = parsed(f"--model={content['model']['class_path']}")
+    for key, value in leaves(content):
+        if key != "model.class_path":
+            assert value != at(defaults, key), key
         if not str(value).startswith("${"):
             assert at(config, key) == value, key
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
-def test_the_model_is_spelled_out(name):
-    """No setting of an algorithm hides in a default."""
-    algorithm, model = ALGORITHMS[name], read(name)["model"]
-    assert model["class_path"] == f"sepsis_rl.algorithms.{algorithm.__name__}"
-    assert set(model["init_args"]) == set(algorithm().hparams)
+def test_the_defaults_are_options_of_lightning_with_another_value(parsed):
+    content, config = read(DEFAULTS), parsed("--model=BC")
+    for key, value in leaves(content):
+        assert at(config, key) == value, key
+    for group, owner in (("checkpoint", ModelCheckpoint), ("trainer", pl.Trainer)):
+        signature = inspect.signature(owner).parameters
+        for key, value in content[group].items():
+            assert signature[key].default != value, key
 
 
-@pytest.mark.parametrize("name", ["dqn", "bc", "sweep"])
-def test_what_configs_share_is_the_same(name):
-    ours, theirs = read(name), read("cql")
-    del ours["model"], theirs["model"]
-    assert ours["trainer"]["logger"]["init_args"].pop("name") == name
-    assert theirs["trainer"]["logger"]["init_args"].pop("name") == "cql"
-    assert ours == theirs
-
-
-def test_the_settings_of_the_essay():
-    config = read("cql")
+def test_the_settings_of_the_essay(parsed):
+    config = parsed(f"--config={CONFIGS / 'cql.yaml'}")
     settings = {
         "alpha": 0.5,
         "gamma": 0.99,
@@ -83,6 +87,7 @@ def test_the_settings_of_the_essay():
         "embedding_dim": 256,
         "hidden_dims": [256, 256],
         "double_q": False,
+        "min_action_count": 0,
     }
     assert config["model"]["init_args"].items() >= settings.items()
     data = {"policy": "clinician", "episodes": 5000, "held_out_episodes": 1000, "batch_size": 256}
@@ -93,46 +98,85 @@ def test_the_settings_of_the_essay():
     assert config["evaluation"]["strategy"] == "mean"
 
 
-@pytest.mark.parametrize("path", sorted((CONFIGS / "essay").iterdir()), ids=lambda path: path.stem)
-def test_a_variation_varies_one_thing(lightning, path):
-    """Of the grid at alpha 1, for fewer steps."""
-    ran = lightning.main(
-        "fit", f"--config={CONFIGS / 'sweep.yaml'}", f"--config={path}", "--print_config"
-    )
-    assert ran.code == 0
-    ours, theirs = yaml.safe_load(ran.out), read("sweep")
-    changed = {
-        (group, key)
-        for group in ("model", "data", "trainer")
-        for key, value in (theirs[group].get("init_args") or theirs[group]).items()
-        if (ours[group].get("init_args") or ours[group])[key] != value
-    }
-    changed -= {("model", "alpha"), ("trainer", "max_steps"), ("trainer", "logger")}
-    assert {key for _, key in changed} in (
-        {"episodes"},
-        {"learning_rate"},
-        {"hidden_dims"},
-        {"embedding_dim", "hidden_dims"},
-    )
-    settings = ours["model"]["init_args"]
-    assert (settings["alpha"], settings["seed"]) == (1.0, [42, 123, 456])
-    assert ours["trainer"]["max_steps"] == 20_000
-    assert ours["trainer"]["logger"]["init_args"]["name"] == f"essay-{path.stem}"
-
-
-def test_the_grid_of_the_essay():
-    members = CQL(**read("sweep")["model"]["init_args"]).members
+def test_the_grid_of_the_essay(parsed):
+    members = CQL(**parsed(f"--config={CONFIGS / 'sweep.yaml'}")["model"]["init_args"]).members
     assert len(members) == 21
     grid = {(setting["alpha"], setting["seed"]) for setting in members.settings}
     assert grid == {(a, s) for a in (0, 0.1, 0.5, 1, 2, 5, 10) for s in (42, 123, 456)}
+
+
+VARIATIONS = {
+    **{f"episodes-{size}": {"data.episodes": size} for size in (1000, 10_000, 50_000, 100_000)},
+    **{
+        f"width-{width}": {
+            "model.init_args.embedding_dim": width,
+            "model.init_args.hidden_dims": [width, width],
+        }
+        for width in (64, 128, 512)
+    },
+    "depth-3": {"model.init_args.hidden_dims": [256, 256, 256]},
+    "learning-rate": {"model.init_args.learning_rate": [1e-4, 1e-3, 3e-3]},
+}
+
+
+@pytest.fixture
+def made(tmp_path, lightning):
+    """The words of each command that a target of the Makefile runs, none of which is run."""
+
+    def made(target):
+        log, program = tmp_path / "log", tmp_path / "bin" / "lightning"
+        program.parent.mkdir()
+        program.write_text(f"#!/bin/bash\nprintf '%s\\t' \"$@\" >>{log}; echo >>{log}\n")
+        program.chmod(0o755)
+        stamp = program.with_name("installed")
+        stamp.touch()
+        for name in ("configs", "pyproject.toml", "constraints.txt"):
+            (tmp_path / name).symlink_to(TOP / name)
+        words = ["make", "-sf", TOP / "Makefile", target, f"BIN={stamp.parent}", f"STAMP={stamp}"]
+        subprocess.run(words, cwd=tmp_path, check=True)
+        return [line.split("\t")[:-1] for line in log.read_text().splitlines()]
+
+    return made
+
+
+def test_the_variations_each_vary_one_thing_of_the_grid(made, parsed):
+    *fits, report = made("reproduce-more")
+    assert report[0] == "report"
+    runs = {config["trainer"]["logger"]["init_args"]["name"]: config
+            for config in (parsed(*words[1:]) for words in fits)}  # fmt: skip
+    data_seeds = {f"essay-{name}-data-{seed}" for name in ("bc", "cql") for seed in (1, 2, 3, 4)}
+    variations = {f"essay-{name}" for name in VARIATIONS}
+    assert set(runs) == {"essay-bc", "essay-cql"} | data_seeds | variations
+    grid = dict(leaves(parsed(f"--config={CONFIGS / 'sweep.yaml'}")))
+    for name, varied in VARIATIONS.items():
+        expected = {
+            **grid,
+            **varied,
+            "model.init_args.alpha": 1.0,
+            "trainer.max_steps": 20_000,
+            "trainer.logger.init_args.name": f"essay-{name}",
+        }
+        assert dict(leaves(runs[f"essay-{name}"])) == expected
+
+
+def test_the_runs_of_the_scorecard(made, parsed):
+    *fits, scorecard = made("scorecard")
+    names = [f"scorecard-{name}" for name in ("bc", "cql")]
+    configs = [parsed(*words[1:]) for words in fits]
+    assert [config["trainer"]["logger"]["init_args"]["name"] for config in configs] == names
+    assert all(config["checkpoint"]["save_top_k"] == -1 for config in configs)
+    folders = [f"runs/{name}/version_*" for name in names]
+    assert scorecard == ["scorecard", *folders, "--output", "scorecard"]
 
 
 @pytest.mark.parametrize(
     "place", ["", "model.init_args.", "data.", "evaluation.", "checkpoint.", "trainer."]
 )
 def test_a_key_that_is_no_option_is_refused(lightning, tmp_path, place):
-    config = read("cql")
-    node = at(config, place.rstrip(".")) if place else config
+    config = read(CONFIGS / "cql.yaml")
+    node = config
+    for key in place.split(".")[:-1]:
+        node = node.setdefault(key, {})
     node["epsiodes"] = 3
     path = tmp_path / "typo.yaml"
     path.write_text(yaml.safe_dump(config))
@@ -140,6 +184,29 @@ def test_a_key_that_is_no_option_is_refused(lightning, tmp_path, place):
     assert ran.code == 2
     assert "epsiodes" in ran.err
     assert not (tmp_path / "runs").exists()
+
+
+# -- --print_config ----------------------------------------------------------------------------
+
+
+def test_a_printed_config_has_a_comment_on_every_setting(lightning):
+    ran = lightning.main("fit", f"--config={CONFIGS / 'cql.yaml'}", "--print_config")
+    lines = ran.out.splitlines()
+    bare = [
+        line
+        for before, line in itertools.pairwise(lines)
+        if ":" in line and not line.strip().startswith("#") and not before.strip().startswith("#")
+    ]
+    assert [line.split(":")[0].strip() for line in bare] == ["class_path", "class_path"]
+    assert all("known subclasses" not in line for line in lines)
+
+
+def test_a_printed_config_makes_the_same_run(runs, lightning):
+    printed = lightning("fit", "cql", "--print_config")
+    Path("printed.yaml").write_text(printed.out)
+    assert lightning.main("fit", "--config=printed.yaml", "--print_config") == printed
+    assert lightning.main("fit", "--config=printed.yaml").code == 0
+    assert_same_run(runs / "cql" / "version_0", runs / "cql" / "version_1")
 
 
 # -- interpolation and precedence --------------------------------------------------------------
@@ -182,11 +249,7 @@ def test_the_followed_seed_is_what_is_trained(lightning, other, change, seed):
     )
 
 
-@pytest.mark.parametrize("config", ["cql", "sweep"])
-def test_the_saved_config_makes_the_same_run(runs, lightning, config):
-    first = runs / config / "version_0"
-    assert lightning.main("fit", f"--config={first / 'config.yaml'}").code == 0
-    second = runs / config / "version_1"
+def assert_same_run(first, second):
     assert (second / "config.yaml").read_bytes() == (first / "config.yaml").read_bytes()
     ours, theirs = (
         read_checkpoint(run / "checkpoints" / "last.ckpt")["state_dict"] for run in (first, second)
@@ -194,3 +257,20 @@ def test_the_saved_config_makes_the_same_run(runs, lightning, config):
     assert set(ours) == set(theirs)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert (second / "metrics.json").read_bytes() == (first / "metrics.json").read_bytes()
+
+
+@pytest.mark.parametrize("config", ["cql", "sweep"])
+def test_the_saved_config_makes_the_same_run(runs, lightning, config):
+    first = runs / config / "version_0"
+    assert lightning.main("fit", f"--config={first / 'config.yaml'}").code == 0
+    assert_same_run(first, runs / config / "version_1")
+
+
+def test_the_saved_config_is_complete(finished_runs):
+    """Also what the command line changed, and all defaults."""
+    config = read(finished_runs / "runs/cql/version_0/config.yaml")
+    assert config["model"]["init_args"]["hidden_dims"] == [16]
+    assert config["data"]["episodes"] == 200
+    assert config["trainer"]["max_steps"] == 10
+    assert config["trainer"]["gradient_clip_val"] == 1.0
+    assert config["evaluation"]["strategy"] == "mean"

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from sepsis_rl.data import POLICIES, behavior_policy, collect
 from sepsis_rl.data.rules import check_rules
@@ -54,7 +55,11 @@ def test_actions_follow_the_policy(mdp, clinician_data):
 
 
 def test_next_states_and_starts_follow_the_tables(mdp, clinician_data):
-    counts = clinician_data.counts(mdp.n_states, mdp.n_actions)
+    pairs = clinician_data.observation * mdp.n_actions + clinician_data.action
+    counts = sp.csr_array(
+        (np.ones(len(pairs)), (pairs, clinician_data.next_observation)),
+        shape=(mdp.n_states * mdp.n_actions, mdp.n_states),
+    )
     seen_rows, seen_next = counts.nonzero()
     possible = mdp.rows[mdp.row_index.ravel()[seen_rows], seen_next]
     assert (possible > 0).all()

@@ -120,15 +120,20 @@ def test_returns():
 def test_counts():
     transitions = make_transitions()
     counts = transitions.counts(N_STATES, N_ACTIONS)
-    assert counts.shape == (15, 5)
-    assert counts.dtype == np.int64
-    expected = np.zeros((5, 3, 5), dtype=int)
-    for pair in [(0, 0, 1), (1, 1, 4), (2, 2, 0), (0, 1, 0), (0, 1, 3), (1, 0, 2)]:
-        expected[pair] += 1
-    np.testing.assert_array_equal(counts.toarray().reshape(5, 3, 5), expected)
-    pair_counts = transitions.pair_counts(N_STATES, N_ACTIONS)
-    np.testing.assert_array_equal(pair_counts, expected.sum(-1))
-    assert pair_counts[0, 1] == 2
+    going_on = np.zeros((5, 3, 5), dtype=int)
+    for row in [(0, 0, 1), (2, 2, 0), (0, 1, 0), (1, 0, 2)]:
+        going_on[row] += 1
+    np.testing.assert_array_equal(counts.transitions.toarray().reshape(5, 3, 5), going_on)
+    pairs = going_on.sum(-1)
+    pairs[1, 1] += 1  # survived
+    pairs[0, 1] += 1  # died
+    np.testing.assert_array_equal(counts.pairs, pairs)
+    np.testing.assert_array_equal(transitions.pair_counts(N_STATES, N_ACTIONS), pairs)
+    rewards = np.zeros((5, 3))
+    rewards[1, 1] = 1
+    np.testing.assert_array_equal(counts.reward_sums, rewards)
+    np.testing.assert_allclose(counts.start, [1 / 3, 1 / 3, 1 / 3, 0, 0])
+    np.testing.assert_allclose(counts.mean_return, [1 / 3])
 
 
 def test_select_episodes_by_mask_and_by_id():

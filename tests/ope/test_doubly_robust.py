@@ -13,7 +13,7 @@ from sepsis_rl.ope.doubly_robust import (
     doubly_robust,
     weighted_doubly_robust,
 )
-from sepsis_rl.ope.fitted_q import CountModel, fitted_q_evaluation
+from sepsis_rl.ope.fitted_q import FittedQEvaluation, count_episodes
 from sepsis_rl.ope.importance import (
     importance_sampling,
     importance_weights,
@@ -22,6 +22,12 @@ from sepsis_rl.ope.importance import (
 )
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import Policy
+
+
+def fit_once(episodes, table, unseen="pooled"):
+    """Fitted Q on each episode once."""
+    counts = count_episodes(episodes).sample(np.ones((1, len(episodes))))
+    return FittedQEvaluation(counts, gamma=episodes.gamma, unseen=unseen).fit(table)
 
 
 def longest_first(split):
@@ -37,8 +43,7 @@ def models_by_fold(transitions, split, table, gamma, folds, unseen):
         others = Episodes(
             transitions.select_episodes(np.sort(ids[fold != left_out])), *table.shape, gamma=gamma
         )
-        once = np.ones((1, len(others)))
-        models[left_out] = fitted_q_evaluation(table, CountModel(others).sample(once), unseen).q[0]
+        models[left_out] = fit_once(others, table, unseen).q[0]
     return [models[left_out] for left_out in fold.tolist()]
 
 
@@ -86,7 +91,7 @@ def test_agrees_with_the_recursions(
     behavior = Policy("known", random_tables(23, 1)[0])
     episodes = Episodes(transitions, 4, 3, gamma=gamma, behavior=behavior)
     weights = importance_weights(tables, episodes)
-    fit = cross_fit(tables, CountModel(episodes), episodes, unseen, folds=5)
+    fit = cross_fit(tables, count_episodes(episodes), episodes, unseen, folds=5)
     once = np.ones((1, len(episodes)))
     split = longest_first(split_rows(transitions))
     for policy, table in enumerate(tables):
@@ -117,7 +122,7 @@ def test_a_fold_is_judged_by_the_others_alone(make_random_records, random_tables
         fits = []
         for records in (transitions, noisy):
             episodes = Episodes(records, 4, 3)
-            fits.append(cross_fit(tables, CountModel(episodes), episodes, folds=folds))
+            fits.append(cross_fit(tables, count_episodes(episodes), episodes, folds=folds))
         before, after = fits
         same = np.arange(40) % folds == left_out
         # Folds are solved for together, so that rounding of one shows in the others.
@@ -137,7 +142,7 @@ def test_counts_weigh_episodes(make_random_records, random_tables, split_rows) -
     episodes = Episodes(transitions, 4, 3, behavior=behavior)
     tables = random_tables(28)
     weights = importance_weights(tables, episodes)
-    fit = cross_fit(tables, CountModel(episodes), episodes)
+    fit = cross_fit(tables, count_episodes(episodes), episodes)
     counts = np.random.default_rng(0).integers(3, size=(1, 40)).astype(float)
     split = longest_first(split_rows(transitions))
     chosen = np.repeat(np.arange(40), counts[0].astype(int))
@@ -184,7 +189,7 @@ def test_a_world_without_chance_leaves_no_error(make_records, random_tables) -> 
     v0 = a * (0.5 + v1) + (1 - a) * (0.25 + v2)
     for clip in (None, 0.5):
         episodes = Episodes(transitions, 4, 2)
-        fit = cross_fit(table, CountModel(episodes), episodes)
+        fit = cross_fit(table, count_episodes(episodes), episodes)
         np.testing.assert_allclose(fit.td_error, 0, atol=1e-12)
         np.testing.assert_allclose(fit.start_value, v0, rtol=1e-12)
         weights = importance_weights(table, episodes, clip)
@@ -231,7 +236,7 @@ def test_a_single_episode_has_no_model(make_records, random_tables) -> None:
     transitions = make_records([[(0, 1, 0.5, 1), (1, 0, 2.0, 3)]])
     tables = random_tables(30)
     episodes = Episodes(transitions, 4, 3, gamma=0.9, behavior=Policy("b", random_tables(31, 1)[0]))
-    fit = cross_fit(tables, CountModel(episodes), episodes)
+    fit = cross_fit(tables, count_episodes(episodes), episodes)
     assert (fit.start_value == 0).all()
     np.testing.assert_array_equal(fit.td_error, [[0.5, 2.0]] * 2)
     weights = importance_weights(tables, episodes)
@@ -254,9 +259,9 @@ def test_the_estimated_behavior_without_cross_fitting_is_worth_the_mean_return(
     # The errors of a model fitted to the same rows cancel; those of a cross-fitted one need not.
     episodes = Episodes(make_random_records(32), 4, 3)
     tables = episodes.behavior.probabilities[None]
-    model = CountModel(episodes)
+    counted = count_episodes(episodes)
     once = every_episode(episodes)
-    fitted = fitted_q_evaluation(tables[0], model.sample(once))
+    fitted = fit_once(episodes, tables[0])
     td_error = (
         episodes.reward
         + np.where(episodes.terminated, 0, fitted.v[0, episodes.next_observation])
@@ -267,5 +272,5 @@ def test_the_estimated_behavior_without_cross_fitting_is_worth_the_mean_return(
     mean = episodes.returns.mean()
     for estimate in (doubly_robust, weighted_doubly_robust):
         assert estimate(weights, own, episodes, once)[0, 0] == pytest.approx(mean, abs=1e-12)
-        crossed = estimate(weights, cross_fit(tables, model, episodes), episodes, once)[0, 0]
+        crossed = estimate(weights, cross_fit(tables, counted, episodes), episodes, once)[0, 0]
         assert 1e-5 < abs(crossed - mean) < 0.1

@@ -4,16 +4,24 @@ import numpy as np
 import pytest
 
 from sepsis_rl.data.collection import collect
-from sepsis_rl.dynamics import true_dynamics
+from sepsis_rl.dynamics import UNSEEN_RULES, true_dynamics
 from sepsis_rl.errors import InputError
 from sepsis_rl.ope import Episodes
-from sepsis_rl.ope.fitted_q import (
-    UNSEEN_RULES,
-    CountModel,
-    fitted_q_evaluation,
-    fitted_values,
-)
+from sepsis_rl.ope.fitted_q import FittedQEvaluation, count_episodes
 from sepsis_rl.planning import evaluate
+
+
+def evaluation(episodes, counts, unseen):
+    sample = count_episodes(episodes).sample(counts)
+    return FittedQEvaluation(sample, gamma=episodes.gamma, unseen=unseen)
+
+
+def fit(table, episodes, counts, unseen="pooled"):
+    return evaluation(episodes, counts, unseen).fit(table)
+
+
+def values_of(table, episodes, counts, unseen="pooled"):
+    return evaluation(episodes, counts, unseen).values(table)
 
 
 def naive_fitted_q(transitions, split, times, table, gamma, unseen):
@@ -63,7 +71,6 @@ def test_agrees_with_a_dense_solve(
 ) -> None:
     transitions = make_random_records(11, **options)
     episodes = Episodes(transitions, 6, 4, gamma=gamma)  # states 4 and 5, action 3: never seen
-    model = CountModel(episodes)
     rng = np.random.default_rng(0)
     # Each episode once, then samples of them, some of which leave whole states out.
     counts = np.ones((1, len(episodes)))
@@ -75,7 +82,7 @@ def test_agrees_with_a_dense_solve(
     split = split_rows(transitions)
     split = [split[number] for number in np.argsort([-len(rows) for rows in split], kind="stable")]
     for table in random_tables(12, 2, 6, 4):
-        fitted = fitted_q_evaluation(table, model.sample(counts), unseen)
+        fitted = fit(table, episodes, counts, unseen)
         expected = [naive_fitted_q(transitions, split, row, table, gamma, unseen) for row in counts]
         value, v, q, share = (np.array(part) for part in zip(*expected, strict=True))
         np.testing.assert_allclose(fitted.value, value, atol=1e-10)
@@ -84,25 +91,23 @@ def test_agrees_with_a_dense_solve(
         np.testing.assert_allclose(fitted.unseen_share, share, atol=1e-10)
         assert (fitted.unseen_share > 0).all()
         np.testing.assert_allclose((table * fitted.q).sum(axis=2), fitted.v, atol=1e-10)
-        np.testing.assert_allclose(
-            fitted_values(table, model.sample(counts), unseen), value, atol=1e-6
-        )
+        np.testing.assert_allclose(values_of(table, episodes, counts, unseen), value, atol=1e-6)
 
 
 def test_both_rules_by_hand(make_records) -> None:
     # State 0: action 0 ends with 1, action 1 leads to state 1, which action 0 leaves with 3.
     transitions = make_records([[(0, 0, 1.0, 3)], [(0, 1, 0.0, 1), (1, 0, 3.0, 3)]])
-    model = CountModel(Episodes(transitions, 4, 3))
+    episodes = Episodes(transitions, 4, 3)
     table = np.array([[0.25, 0.25, 0.5], [0.5, 0.5, 0], [1, 0, 0], [1, 0, 0]])
     once = np.ones((1, 2))
 
-    zero = fitted_q_evaluation(table, model.sample(once), "zero")
+    zero = fit(table, episodes, once, "zero")
     np.testing.assert_allclose(zero.q[0, :2], [[1, 1.5, 0], [3, 0, 0]], atol=1e-12)
     np.testing.assert_allclose(zero.v, [[0.625, 1.5, 0, 0]], atol=1e-12)
     # One visit of state 0, a quarter of state 1; half of either is spent on unseen actions.
     np.testing.assert_allclose(zero.unseen_share, [0.5], atol=1e-12)
 
-    pooled = fitted_q_evaluation(table, model.sample(once))
+    pooled = fit(table, episodes, once)
     # In state 1 the pooled row is worth 3; in state 0 half of 1 and half of 3; elsewhere the mean
     # of the returns 1 and 3.
     np.testing.assert_allclose(pooled.q[0, :2], [[1, 3, 2], [3, 3, 3]], atol=1e-12)
@@ -123,9 +128,9 @@ def test_a_left_out_episode_is_as_if_it_had_never_been(
     keep = np.random.default_rng(0).random(40) < 0.2
     kept = Episodes(transitions.select_episodes(keep), 4, 3, gamma=gamma)
     for table in random_tables(14):
-        model = CountModel(Episodes(transitions, 4, 3, gamma=gamma))
-        weighed = fitted_q_evaluation(table, model.sample(keep[order][None].astype(float)), unseen)
-        alone = fitted_q_evaluation(table, CountModel(kept).sample(np.ones((1, len(kept)))), unseen)
+        episodes = Episodes(transitions, 4, 3, gamma=gamma)
+        weighed = fit(table, episodes, keep[order][None].astype(float), unseen)
+        alone = fit(table, kept, np.ones((1, len(kept))), unseen)
         for name in ("value", "v", "q", "unseen_share"):
             np.testing.assert_allclose(getattr(weighed, name), getattr(alone, name), atol=1e-11)
 
@@ -136,9 +141,8 @@ def test_plenty_of_data_gives_the_exact_value(
 ) -> None:
     data = collect(chain_mdp, chain_behavior, episodes=50_000, seed=0)
     episodes = Episodes(data, 5, 2, gamma=gamma)
-    model = CountModel(episodes)
     for table in random_tables(15, 3, 5, 2):
-        fitted = fitted_q_evaluation(table, model.sample(np.ones((1, len(episodes)))))
+        fitted = fit(table, episodes, np.ones((1, len(episodes))))
         truth = evaluate(true_dynamics(chain_mdp), table, gamma=gamma).value
         assert fitted.value[0] == pytest.approx(truth, abs=0.01)
         assert fitted.unseen_share[0] == 0
@@ -151,9 +155,10 @@ def test_plenty_of_data_gives_the_exact_value(
 def test_the_estimated_behavior_is_worth_the_mean_return(make_random_records, unseen) -> None:
     def gap(gamma: float, truncate: bool) -> float:
         episodes = Episodes(make_random_records(16, truncate=truncate), 4, 3, gamma=gamma)
-        fitted = fitted_q_evaluation(
+        fitted = fit(
             episodes.behavior.probabilities,
-            CountModel(episodes).sample(np.ones((1, len(episodes)))),
+            episodes,
+            np.ones((1, len(episodes))),
             unseen,
         )
         assert fitted.unseen_share[0] == 0
@@ -169,9 +174,9 @@ def test_the_estimated_behavior_is_worth_the_mean_return(make_random_records, un
 
 def test_an_unknown_rule(make_random_records, random_tables) -> None:
     episodes = Episodes(make_random_records(0), 4, 3)
-    for solve in (fitted_q_evaluation, fitted_values):
+    for solve in (fit, values_of):
         with pytest.raises(InputError, match="unseen is 'mean'; accepted: pooled or zero"):
-            solve(random_tables(0)[0], CountModel(episodes).sample(np.ones((1, 40))), "mean")
+            solve(random_tables(0)[0], episodes, np.ones((1, 40)), "mean")
 
 
 @pytest.mark.parametrize("reward", [0.0, 1.0])
@@ -181,7 +186,7 @@ def test_a_loop_that_is_never_left(make_records, reward, ways) -> None:
     loop = [(s, a, reward, 1 - s) for _ in range(2) for a in range(ways) for s in (0, 1)]
     loop += [(0, 0, reward, 1)]
     transitions = make_records([loop, [(2, 0, 1.0, 3)]], truncated=[0])
-    model = CountModel(Episodes(transitions, 4, 3))
+    episodes = Episodes(transitions, 4, 3)
     once = np.ones((1, 2))
     rng = np.random.default_rng(0)
     for _ in range(20):
@@ -190,29 +195,29 @@ def test_a_loop_that_is_never_left(make_records, reward, ways) -> None:
         table[2] = [1, 0, 0]
         for unseen in UNSEEN_RULES:
             if reward:
-                for solve in (fitted_q_evaluation, fitted_values):
+                for solve in (fit, values_of):
                     with pytest.raises(InputError, match="may never end"):
-                        solve(table, model.sample(once), unseen)
+                        solve(table, episodes, once, unseen)
             else:  # forever nothing
-                fitted = fitted_q_evaluation(table, model.sample(once), unseen)
-                values = fitted_values(table, model.sample(once), unseen)
+                fitted = fit(table, episodes, once, unseen)
+                values = values_of(table, episodes, once, unseen)
                 np.testing.assert_allclose([fitted.value, values], 0.5, atol=1e-9)
                 assert np.isnan(fitted.unseen_share).all()
     # A discount ends everything.
-    discounted = CountModel(Episodes(transitions, 4, 3, gamma=0.5))
+    discounted = Episodes(transitions, 4, 3, gamma=0.5)
     table = np.full((4, 3), 1 / 3)
-    fitted = fitted_q_evaluation(table, discounted.sample(once))
+    fitted = fit(table, discounted, once)
     assert fitted.value[0] == pytest.approx(reward + 0.5)
 
 
 def test_a_loop_that_the_policy_stays_in_or_leaves(make_records) -> None:
     # In state 0, action 0 stays and action 1 ends it.
     transitions = make_records([[(0, 0, 0.0, 0), (0, 1, 1.0, 3)]])
-    model = CountModel(Episodes(transitions, 4, 2))
+    episodes = Episodes(transitions, 4, 2)
     stay = np.array([[1.0, 0.0]] * 4)
-    fitted = fitted_q_evaluation(stay, model.sample(np.ones((1, 1))))
+    fitted = fit(stay, episodes, np.ones((1, 1)))
     assert fitted.value[0] == 0
     assert np.isnan(fitted.unseen_share[0])
     leaves = 0.999 * stay + 0.001 * stay[:, ::-1]
-    fitted = fitted_q_evaluation(leaves, model.sample(np.ones((1, 1))))
+    fitted = fit(leaves, episodes, np.ones((1, 1)))
     assert fitted.value[0] == pytest.approx(1, abs=1e-9)

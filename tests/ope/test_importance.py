@@ -246,13 +246,6 @@ def test_tiny_weights_count_as_weights(make_records) -> None:
         assert weights.largest_share[0] == pytest.approx(1 / 5)
 
 
-@pytest.mark.parametrize("clip", [0.0, -1.0, np.nan])
-def test_clip_out_of_range(make_records, clip) -> None:
-    episodes = Episodes(make_records([[(0, 0, 1.0, 1)]]), 2, 2)
-    with pytest.raises(InputError, match="accepted: a number above 0"):
-        importance_weights(np.full((1, 2, 2), 0.5), episodes, clip)
-
-
 def test_a_behavior_fitted_elsewhere_leaves_nothing_of_icu_sepsis(mdp) -> None:
     clinician = clinician_policy(mdp)
     data = collect(mdp, clinician, episodes=2000, seed=1)

@@ -1,13 +1,13 @@
-"""The same numbers as SCOPE-RL, on episodes of one length (it knows no others)."""
+"""The same numbers as SCOPE-RL, which `record_scope_rl.py` has written down."""
 
-import warnings
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sepsis_rl.ope import Episodes
 from sepsis_rl.ope.doubly_robust import CrossFit, doubly_robust, weighted_doubly_robust
-from sepsis_rl.ope.fitted_q import CountModel, fitted_q_evaluation
 from sepsis_rl.ope.importance import (
     importance_sampling,
     importance_weights,
@@ -17,55 +17,42 @@ from sepsis_rl.ope.importance import (
 )
 from sepsis_rl.policies import Policy
 
-LENGTH = 4
+RECORD = json.loads((Path(__file__).parent / "data" / "scope_rl.json").read_text())
 
 
-@pytest.fixture(scope="module")
-def peer():
-    """Its estimators; it is no dependency of this project."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("scope_rl.ope.discrete")
+def test_what_was_recorded():
+    assert RECORD["versions"]["scope-rl"] == "0.2.1"
+    assert set(RECORD["estimates"]) == {"1.0", "0.9"}
+    every = [value for estimates in RECORD["estimates"].values() for value in estimates.values()]
+    assert len({round(value, 6) for value in every}) == len(every) == 12
 
 
 @pytest.mark.parametrize("gamma", [1.0, 0.9])
-def test_the_same_numbers(peer, make_random_records, random_tables, gamma) -> None:
-    transitions = make_random_records(51, 60, length=LENGTH)
-    behavior = random_tables(52, 1)[0]
-    table = random_tables(53, 1)[0]
-    episodes = Episodes(transitions, 4, 3, gamma=gamma, behavior=Policy("known", behavior))
+def test_the_same_numbers(make_records, gamma) -> None:
+    columns = ("observation", "action", "reward", "next_observation")
+    steps = list(zip(*(RECORD[name] for name in columns), strict=True))
+    length = RECORD["length"]
+    transitions = make_records(
+        [steps[first : first + length] for first in range(0, len(steps), length)]
+    )
+    behavior, table, q = (np.array(RECORD[name]) for name in ("behavior", "policy", "q"))
+    episodes = Episodes(transitions, *q.shape, gamma=gamma, behavior=Policy("known", behavior))
     weights = importance_weights(table[None], episodes)
-    once = np.ones((1, 60))
-    q = fitted_q_evaluation(table, CountModel(episodes).sample(once)).q[0]
+    once = np.ones((1, len(episodes)))
     v = (table * q).sum(axis=1)
     beyond = np.where(episodes.terminated, 0, gamma * v[episodes.next_observation])
     fit = CrossFit(
         v[episodes.starts][None],
         (episodes.reward + beyond - q[episodes.observation, episodes.action])[None],
     )
-    given = {
-        "step_per_trajectory": LENGTH,
-        "action": transitions.action,
-        "reward": transitions.reward.astype(np.float64),
-        "pscore": behavior[transitions.observation, transitions.action],
-        "evaluation_policy_action_dist": table[transitions.observation],
-        "state_action_value_prediction": q[transitions.observation],
-        "gamma": gamma,
+    ours = {
+        "is": importance_sampling(weights, episodes, once),
+        "wis": weighted_importance_sampling(weights, episodes, once),
+        "pdis": per_decision_importance_sampling(weights, episodes, once),
+        "wpdis": weighted_per_decision_importance_sampling(weights, episodes, once),
+        "dr": doubly_robust(weights, fit, episodes, once),
+        "wdr": weighted_doubly_robust(weights, fit, episodes, once),
     }
-    for estimator, ours in (
-        (peer.TrajectoryWiseImportanceSampling, importance_sampling(weights, episodes, once)),
-        (peer.SelfNormalizedTIS, weighted_importance_sampling(weights, episodes, once)),
-        (
-            peer.PerDecisionImportanceSampling,
-            per_decision_importance_sampling(weights, episodes, once),
-        ),
-        (
-            peer.SelfNormalizedPDIS,
-            weighted_per_decision_importance_sampling(weights, episodes, once),
-        ),
-        (peer.DoublyRobust, doubly_robust(weights, fit, episodes, once)),
-        (peer.SelfNormalizedDR, weighted_doubly_robust(weights, fit, episodes, once)),
-    ):
-        theirs = estimator().estimate_policy_value(**given)
-        # It adds 1e-10 to what it divides by.
-        assert ours[0, 0] == pytest.approx(theirs, rel=1e-8), estimator.__name__
+    theirs = RECORD["estimates"][str(gamma)]
+    # It adds 1e-10 to what it divides by.
+    assert {name: value[0, 0] for name, value in ours.items()} == pytest.approx(theirs, rel=1e-8)

@@ -9,7 +9,6 @@ import pytest
 
 from sepsis_rl.data import collect
 from sepsis_rl.policies import clinician_policy
-from sepsis_rl.report.evidence import gather
 from sepsis_rl.report.experiment import Experiment, read_experiment
 from sepsis_rl.report.protocol import carry_out
 from sepsis_rl.runs.history import Member
@@ -29,18 +28,12 @@ def protocol(experiment):
 
 
 @pytest.fixture(scope="session")
-def evidence(experiment, protocol):
-    """All that the figures are drawn from."""
-    return gather(experiment, protocol)
-
-
-@pytest.fixture(scope="session")
-def only(experiment, protocol):
-    """The evidence of some settings alone."""
+def only(experiment):
+    """The experiment with some settings alone."""
 
     def keep(*settings):
         kept = [member for member in experiment.members if member.setting in settings]
-        return gather(dataclasses.replace(experiment, members=kept), protocol)
+        return dataclasses.replace(experiment, members=kept)
 
     return keep
 
@@ -95,13 +88,10 @@ def member(mdp, episodes, tmp_path):
 
 @pytest.fixture
 def of(mdp, episodes):
-    """The evidence of members made by hand, without the protocol."""
-
-    def make(*members, **variations):
-        grid = Experiment(mdp, episodes[60], members=list(members), variations=variations)
-        return gather(grid, None)
-
-    return make
+    """An experiment of members made by hand."""
+    return lambda *members, **variations: Experiment(
+        mdp, episodes[60], members=list(members), variations=variations
+    )
 
 
 @pytest.fixture

@@ -1,25 +1,20 @@
 """The essay's claims: what is found, and what it takes to hold."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.stats
-from reading import numbers
+from reading import numbers, read_csv
 
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import optimal_policy
 from sepsis_rl.report.claims import claims
-from sepsis_rl.report.evidence import gather
 from sepsis_rl.report.experiment import Experiment
-from sepsis_rl.report.findings import FAILS, HOLDS, NOT_EXAMINED, UNDECIDED
+from sepsis_rl.report.findings import CLAIMS, FAILS, HOLDS, NOT_EXAMINED, UNDECIDED
 from sepsis_rl.runs.history import Curve
-
-
-def rows_of(experiment, protocol):
-    """The rows of the claims' file."""
-    return claims(gather(experiment, protocol)).rows
-
 
 ORDER, LOSS, PEAK, SPREAD, FEW, RARE, COVERAGE, OPTIMUM, DOSES, LIVES, BOUND = range(11)
 
@@ -64,8 +59,8 @@ def on_data_sets(experiment, protocol):
     return make
 
 
-def test_every_claim_stands_in_the_table(evidence):
-    exhibit = claims(evidence)
+def test_every_claim_stands_in_the_table(experiment, protocol):
+    exhibit = claims(experiment, protocol)
     assert len(exhibit.rows) == len(exhibit.shown) == 11
     for row, shown in zip(exhibit.rows, exhibit.shown, strict=True):
         assert row["claim"] == shown["the essay"]
@@ -77,6 +72,11 @@ def test_every_claim_stands_in_the_table(evidence):
     assert numbers(exhibit.text) == [10, 95, 1, 5]  # steps, interval, data sets there and needed
 
 
+def test_criteria_are_those_written_down_before():
+    _, rows = read_csv(Path(__file__).parents[2] / "docs" / "essay" / "0-claims.csv")
+    assert [(row["claim"], row["threshold"]) for row in rows] == [known[:2] for known in CLAIMS]
+
+
 @pytest.mark.parametrize(
     ("survival", "verdict"),
     [
@@ -86,7 +86,7 @@ def test_every_claim_stands_in_the_table(evidence):
     ],
 )
 def test_the_order(on_data_sets, survival, verdict):
-    row = rows_of(*on_data_sets(**survival))[ORDER]
+    row = claims(*on_data_sets(**survival)).rows[ORDER]
     assert row["verdict"] == verdict
     gaps = 100 * np.subtract(survival["CQL"], survival["BC"])
     interval = scipy.stats.ttest_1samp(gaps, 0).confidence_interval(0.95)
@@ -100,15 +100,15 @@ def test_the_order(on_data_sets, survival, verdict):
 def test_lives(on_data_sets, gaps, verdict):
     """1,600 of 20,000 are 8 points."""
     survival = {"DQN": [0.7, 0.7], "CQL": [0.7 + gap for gap in gaps]}
-    row = rows_of(*on_data_sets(**survival))[LIVES]
+    row = claims(*on_data_sets(**survival)).rows[LIVES]
     assert row["verdict"] == verdict
     points, lives, exact, *_ = numbers(row["exact"])
     assert (points, lives, exact) == (4, 800, round(20_000 * np.mean(gaps)))
 
 
-def test_what_the_tables_say(evidence, mdp):
-    rows, train = claims(evidence).rows, evidence.experiment.data.train
-    value = evaluate(mdp, optimal_policy(mdp).probabilities).survival
+def test_what_the_tables_say(experiment, protocol, mdp):
+    rows, train = claims(experiment, protocol).rows, experiment.data.train
+    value = evaluate(true_dynamics(mdp), optimal_policy(mdp).probabilities).survival
     assert value == pytest.approx(0.8751, abs=5e-5)
     assert (rows[OPTIMUM]["verdict"], numbers(rows[OPTIMUM]["exact"])) == (HOLDS, [87.51])
     # IV-fluid level 4 and vasopressor level 0 to 4.
@@ -127,13 +127,13 @@ def test_what_the_tables_say(evidence, mdp):
         ([3.0, *[200.0] * 10], FAILS),
     ],
 )
-def test_an_explosion(evidence, losses, verdict):
-    def curve(member):
+def test_an_explosion(experiment, protocol, monkeypatch, losses, verdict):
+    def curve(self, member):
         values = losses if member.algorithm == "DQN" else [0.2] * 12
         return Curve(np.arange(len(values)), np.array(values))
 
-    curves = {member: curve(member) for member in evidence.losses}
-    row = claims(dataclasses.replace(evidence, losses=curves)).rows[LOSS]
+    monkeypatch.setattr(Experiment, "loss", curve)
+    row = claims(experiment, protocol).rows[LOSS]
     assert row["verdict"] == verdict
     assert numbers(row["exact"]) == [losses[-1], losses[-1], 0.2, 0.2]
 
@@ -168,7 +168,7 @@ def at_alphas(experiment, protocol, survival):
 )
 def test_a_peak(experiment, protocol, middle, last, verdict):
     survival = {0.0: [0.78, 0.79, 0.80], 0.5: middle, 10.0: last}
-    row = rows_of(*at_alphas(experiment, protocol, survival))[PEAK]
+    row = claims(*at_alphas(experiment, protocol, survival)).rows[PEAK]
     assert row["verdict"] == verdict
     best = 10 if np.mean(last) > np.mean(middle) else 0.5
     assert numbers(row["exact"])[0] == best
@@ -185,7 +185,7 @@ def test_a_peak(experiment, protocol, middle, last, verdict):
 )
 def test_the_spread_of_seeds(experiment, protocol, small, large, verdict):
     survival = {0.0: small, 0.1: small, 2.0: large, 10.0: large}
-    row = rows_of(*at_alphas(experiment, protocol, survival))[SPREAD]
+    row = claims(*at_alphas(experiment, protocol, survival)).rows[SPREAD]
     assert row["verdict"] == verdict
     ratio = np.var(small) / np.var(large)
     deviations = [100 * np.std(values, ddof=1) for values in (small, large)]
@@ -194,21 +194,21 @@ def test_the_spread_of_seeds(experiment, protocol, small, large, verdict):
     assert numbers(row["protocol"])[0] == 100 * (verdict == HOLDS)
 
 
-def test_few_actions(evidence, mdp):
-    (member,) = evidence.experiment.of("CQL", 0.5)
+def test_few_actions(experiment, protocol, mdp):
+    (member,) = experiment.of("CQL", 0.5)
     clinician = np.where(mdp.terminal[:, None], 1 / 25, mdp.clinician)
     shares = []
     for policy in (member.policy.probabilities, clinician):
-        visits = evaluate(mdp, policy).visits.sum(axis=0)
+        visits = evaluate(true_dynamics(mdp), policy).visits.sum(axis=0)
         shares.append(100 * np.sort(visits)[-3:].sum() / visits.sum())
-    said = numbers(claims(evidence).rows[FEW]["exact"])[-3:]
+    said = numbers(claims(experiment, protocol).rows[FEW]["exact"])[-3:]
     assert said == pytest.approx([shares[0], shares[0], shares[1]], abs=0.51)
     # A policy that takes action 0 in all states, then 10, then 20.
     actions = np.zeros_like(member.actions)
     actions[:, 1::3], actions[:, 2::3] = 10, 20
     other = dataclasses.replace(member, actions=actions)
-    alone = dataclasses.replace(evidence.experiment, members=[other])
-    row = rows_of(alone, evidence.protocol)[FEW]
+    alone = dataclasses.replace(experiment, members=[other])
+    row = claims(alone, protocol).rows[FEW]
     assert row["verdict"] == HOLDS
     assert numbers(row["exact"])[:5] == [0, 10, 20, 1, 1]  # in 1 of 1 runs
 
@@ -216,30 +216,28 @@ def test_few_actions(evidence, mdp):
 @pytest.mark.parametrize(
     ("cql", "dqn", "verdict"), [(-0.2, 0.5, HOLDS), (0.2, 0.5, FAILS), (-0.2, 1.5, FAILS)]
 )
-def test_rare_actions(evidence, monkeypatch, cql, dqn, verdict):
+def test_rare_actions(experiment, protocol, monkeypatch, cql, dqn, verdict):
     monkeypatch.setattr(
         Experiment,
         "scores",
         lambda self, member: np.full((716, 25), cql if member.algorithm == "CQL" else dqn),
     )
-    row = claims(evidence).rows[RARE]
+    row = claims(experiment, protocol).rows[RARE]
     assert row["verdict"] == verdict
     assert numbers(row["exact"])[:4] == pytest.approx([cql, cql, dqn, dqn])
 
 
 @pytest.mark.parametrize("shift", [-2.0, 2.0])
-def test_a_lower_bound(evidence, shift):
-    values = {
-        member: dataclasses.replace(own, estimate=np.full(len(own.estimate), shift))
-        for member, own in evidence.start_values.items()
-    }
-    row = claims(dataclasses.replace(evidence, start_values=values)).rows[BOUND]
-    evaluations = sum(len(member.steps) for member in evidence.experiment.of("CQL"))
+def test_a_lower_bound(experiment, protocol, monkeypatch, shift):
+    evaluations = sum(len(member.steps) for member in experiment.of("CQL"))
+    for member in experiment.of("CQL"):
+        monkeypatch.setitem(member.metrics, "value_estimate", np.full(len(member.steps), shift))
+    row = claims(experiment, protocol).rows[BOUND]
     assert row["verdict"] == (HOLDS if shift < 0 else FAILS)
     assert numbers(row["exact"]) == [evaluations if shift < 0 else 0, evaluations]
 
 
-def test_runs_that_are_missing_leave_their_claims_open(only):
-    rows = claims(only("BC")).rows
+def test_runs_that_are_missing_leave_their_claims_open(only, protocol):
+    rows = claims(only("BC"), protocol).rows
     for index in (ORDER, LOSS, PEAK, SPREAD, FEW, RARE, LIVES, BOUND):
         assert rows[index]["verdict"] == NOT_EXAMINED

@@ -6,12 +6,17 @@ import numpy as np
 import pytest
 from reading import numbers
 
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import clinician_mode_policy, clinician_policy, optimal_policy
-from sepsis_rl.report.figures.disagreements import SHOWN, disagreements
-from sepsis_rl.report.figures.doses import action_distribution, dose_grids, sofa_strata
-from sepsis_rl.report.figures.q_values import STATE, q_values
-from sepsis_rl.report.figures.severity import by_sofa
+from sepsis_rl.report.figures.actions import (
+    STATE,
+    action_distribution,
+    dose_grids,
+    q_values,
+    sofa_strata,
+)
+from sepsis_rl.report.figures.patients import SHOWN, by_sofa, disagreements
 
 ALL = (action_distribution, dose_grids, q_values, by_sofa, disagreements)
 SETTINGS = ("BC", "DQN", "CQL α=0.5")
@@ -20,10 +25,10 @@ SETTINGS = ("BC", "DQN", "CQL α=0.5")
 @pytest.fixture(scope="module")
 def visits(experiment, mdp):
     """By policy, of its last evaluation."""
-    found = {"clinician": evaluate(mdp, clinician_policy(mdp).probabilities).visits}
+    found = {"clinician": evaluate(true_dynamics(mdp), clinician_policy(mdp).probabilities).visits}
     for setting in SETTINGS:
         (member,) = [m for m in experiment.members if m.setting == setting]
-        found[setting] = evaluate(mdp, member.policy.probabilities).visits
+        found[setting] = evaluate(true_dynamics(mdp), member.policy.probabilities).visits
     return found
 
 
@@ -38,8 +43,8 @@ def test_strata_share_out_the_patients(mdp):
     assert ends[2][1] < 11 <= ends[3][0]
 
 
-def test_shares_of_actions(evidence, experiment, visits, mdp):
-    exhibit = action_distribution(evidence)
+def test_shares_of_actions(experiment, visits, mdp):
+    exhibit = action_distribution(experiment)
     assert len(exhibit.rows) == 4 * 25
     for row in exhibit.rows:
         own = visits[row["policy"]]
@@ -59,7 +64,7 @@ def test_seeds_are_averaged(only, experiment, mdp):
     exhibit = action_distribution(only("CQL α=1"))
     shares = []
     for member in experiment.of("CQL", 1.0):
-        own = evaluate(mdp, member.policy.probabilities).visits.sum(axis=0)
+        own = evaluate(true_dynamics(mdp), member.policy.probabilities).visits.sum(axis=0)
         shares.append(own / own.sum())
     rows = [row for row in exhibit.rows if row["policy"] == "CQL α=1"]
     for name, expected in (
@@ -71,8 +76,8 @@ def test_seeds_are_averaged(only, experiment, mdp):
     assert not np.allclose(shares[0], shares[1])
 
 
-def test_dose_grids(evidence, visits, mdp):
-    exhibit = dose_grids(evidence)
+def test_dose_grids(experiment, visits, mdp):
+    exhibit = dose_grids(experiment)
     strata = {"all decisions": ~mdp.terminal, **sofa_strata(mdp)}
     assert len(exhibit.rows) == 4 * 5 * 25
     for row in exhibit.rows:
@@ -92,8 +97,8 @@ def test_dose_grids(evidence, visits, mdp):
     assert drawn[:, 0].sum() > 80
 
 
-def test_q_values(evidence, experiment):
-    exhibit = q_values(evidence)
+def test_q_values(experiment):
+    exhibit = q_values(experiment)
     counts = experiment.data.pair_counts
     assert len(exhibit.rows) == 2 * 25
     for row in exhibit.rows:
@@ -111,8 +116,8 @@ def test_q_values(evidence, experiment):
     assert said == pytest.approx(expected, rel=0.01)
 
 
-def test_survival_by_severity(evidence, mdp, visits):
-    exhibit = by_sofa(evidence)
+def test_survival_by_severity(experiment, mdp, visits):
+    exhibit = by_sofa(experiment)
     assert len(exhibit.rows) == len(exhibit.shown) == 4 * 5
     found = {(row["stratum"], row["policy"]): row for row in exhibit.rows}
     # FACTS: exact survival by start SOFA.
@@ -135,15 +140,15 @@ def test_survival_by_severity(evidence, mdp, visits):
             else visits[policy] / np.maximum(visits[policy].sum(axis=1, keepdims=True), 1e-300)
         )
         table = np.where(table.sum(axis=1, keepdims=True) > 0.5, table, 1 / 25)
-        assert whole == pytest.approx(evaluate(mdp, table).survival, abs=1e-9)
+        assert whole == pytest.approx(evaluate(true_dynamics(mdp), table).survival, abs=1e-9)
 
 
-def test_what_is_done_for_a_stratum(evidence, experiment, mdp):
-    rows = by_sofa(evidence).rows
+def test_what_is_done_for_a_stratum(experiment, mdp):
+    rows = by_sofa(experiment).rows
     (row,) = [r for r in rows if (r["stratum"], r["policy"]) == ("SOFA ≥ 11", "BC")]
     start = np.where((mdp.sofa_scores >= 11) & ~mdp.terminal, mdp.start, 0)
     of_stratum = dataclasses.replace(mdp, start=start / start.sum())
-    visits = evaluate(of_stratum, experiment.of("BC")[0].policy.probabilities).visits
+    visits = evaluate(true_dynamics(of_stratum), experiment.of("BC")[0].policy.probabilities).visits
     share = visits / visits.sum()
     fluids, vasopressors = np.divmod(np.arange(25), 5)
     assert row["iv_fluid_level"] == pytest.approx((share @ fluids).sum())
@@ -155,8 +160,8 @@ def test_what_is_done_for_a_stratum(evidence, experiment, mdp):
     assert 0 < row["unsupported"] < 1
 
 
-def test_disagreements(evidence, experiment, mdp, visits):
-    exhibit = disagreements(evidence)
+def test_disagreements(experiment, mdp, visits):
+    exhibit = disagreements(experiment)
     (member,) = experiment.of("CQL", 0.5)
     clinicians = clinician_mode_policy(mdp).actions
     own = visits["CQL α=0.5"].sum(axis=1)

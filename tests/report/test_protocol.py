@@ -8,6 +8,7 @@ import pytest
 import scipy.stats
 import torch
 
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.evaluation import Stage
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import clinician_mode_policy, optimal_policy, random_policy
@@ -45,7 +46,7 @@ def test_rates_average_to_the_truth(mdp, policies):
     """Within four standard errors of 20,000 patients."""
     rates = evaluation_rates(mdp, policies, seed=1, tries=200).mean(axis=1)
     for rate, policy in zip(rates, policies, strict=True):
-        exact = evaluate(mdp, policy.probabilities).survival
+        exact = evaluate(true_dynamics(mdp), policy.probabilities).survival
         assert abs(rate - exact) < 4 * (exact * (1 - exact) / 20_000) ** 0.5
 
 
@@ -62,13 +63,13 @@ def test_evaluations_share_their_patients(mdp, policies):
 
 
 def test_separate_actions_are_another_sample_of_the_same_policy(mdp):
-    table = random_policy(mdp).probabilities[None].repeat(2, axis=0)
+    twice = [random_policy(mdp)] * 2
     options = {"patients": torch.arange(3000), "seed": 2, "stage": Stage.REPORT}
-    common = roll_out(mdp, table, **options).survived
-    separate = roll_out(mdp, table, separate_actions=True, **options).survived
+    common = roll_out(mdp, twice, **options).survived
+    separate = roll_out(mdp, twice, separate_actions=True, **options).survived
     assert torch.equal(common[0], common[1])
     assert not torch.equal(separate[0], separate[1])
-    exact = evaluate(mdp, table[0]).survival
+    exact = evaluate(true_dynamics(mdp), twice[0].probabilities).survival
     for survived in separate:
         error = (exact * (1 - exact) / 3000) ** 0.5
         assert abs(survived.double().mean().item() - exact) < 4 * error
@@ -107,7 +108,7 @@ def test_the_best_of_noise(mdp, experiment):
     found = carry_out(dataclasses.replace(experiment, members=[]), tries=60)
     assert found.random.shape == (len(SEEDS), len(REPORTED), 60)
     assert found.random_on_others.shape == (len(SEEDS), 60)
-    exact = evaluate(mdp, random_policy(mdp).probabilities).survival
+    exact = evaluate(true_dynamics(mdp), random_policy(mdp).probabilities).survival
     counts = np.arange(101)
     largest = scipy.stats.binom.cdf(counts, 100, exact) ** EVALUATIONS
     expected = (counts * np.diff(largest, prepend=0)).sum() / 100

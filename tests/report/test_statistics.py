@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import random_policy
 from sepsis_rl.report.statistics import by_data_set, difference, paired, pooled_variance
@@ -37,7 +38,7 @@ def experiment(mdp):
         for setting, values in settings.items()
         for value in values
     ]
-    random = evaluate(mdp, random_policy(mdp).probabilities).survival
+    random = evaluate(true_dynamics(mdp), random_policy(mdp).probabilities).survival
     return SimpleNamespace(
         everywhere=everywhere, common_step=8, reference_survival={"random": random}
     )

@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 from reading import numbers
 
-from sepsis_rl.report.figures.algorithms import algorithm_comparison, checkpoint_choice
-from sepsis_rl.report.figures.alpha import alpha_sensitivity, seed_differences
+from sepsis_rl.report.figures.survival import (
+    algorithm_comparison,
+    alpha_sensitivity,
+    checkpoint_choice,
+    seed_differences,
+)
 from sepsis_rl.report.protocol import REPORTED, SEEDS
 
 
@@ -18,8 +22,8 @@ def reported(protocol, member):
     return protocol.rates[member][:, 0].max()
 
 
-def test_alpha(evidence, experiment, protocol, by_key, line):
-    exhibit = alpha_sensitivity(evidence)
+def test_alpha(experiment, protocol, by_key, line):
+    exhibit = alpha_sensitivity(experiment, protocol)
     members = experiment.of("DQN") + experiment.of("CQL")
     assert len(exhibit.rows) == 2 * len(members) == 12
     for row in exhibit.rows:
@@ -44,8 +48,8 @@ def test_alpha(evidence, experiment, protocol, by_key, line):
         assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "0.1", "0.5", "1"]
 
 
-def test_algorithms(evidence, experiment, protocol, line):
-    exhibit = algorithm_comparison(evidence)
+def test_algorithms(experiment, protocol, line):
+    exhibit = algorithm_comparison(experiment, protocol)
     learned = [row for row in exhibit.rows if row["algorithm"] != "random"]
     assert {row["algorithm"] for row in learned} == {"BC", "DQN", "CQL α=0.5"}
     for row in learned:
@@ -67,8 +71,8 @@ def test_algorithms(evidence, experiment, protocol, line):
     assert line(exhibit.figure.axes[0], "in the essay")[1].tolist() == essay.tolist()
 
 
-def test_the_heat_map(evidence, protocol, by_key):
-    exhibit = seed_differences(evidence)
+def test_the_heat_map(experiment, protocol, by_key):
+    exhibit = seed_differences(experiment, protocol)
     assert len(exhibit.rows) == 6
     for row in exhibit.rows:
         member = by_key[row["alpha"], row["seed"]]
@@ -84,8 +88,8 @@ def test_the_heat_map(evidence, protocol, by_key):
     assert f"{100 * spread:.1f} points" in left.get_title()
 
 
-def test_the_choice_of_checkpoints(evidence, experiment, protocol):
-    exhibit = checkpoint_choice(evidence)
+def test_the_choice_of_checkpoints(experiment, protocol):
+    exhibit = checkpoint_choice(experiment, protocol)
     assert exhibit.figure is None
     assert len(exhibit.rows) == 7
     for row, member in zip(exhibit.rows, experiment.members, strict=True):
@@ -101,10 +105,10 @@ def test_the_choice_of_checkpoints(evidence, experiment, protocol):
     assert shown["last, exact %"] == f"{100 * mean:.2f}"
 
 
-def test_what_the_runs_do_not_have_is_not_drawn(only):
-    assert alpha_sensitivity(only("BC")) is None
-    assert seed_differences(only("BC")) is None
-    exhibit = algorithm_comparison(only("BC"))
+def test_what_the_runs_do_not_have_is_not_drawn(only, protocol):
+    assert alpha_sensitivity(only("BC"), protocol) is None
+    assert seed_differences(only("BC"), protocol) is None
+    exhibit = algorithm_comparison(only("BC"), protocol)
     assert {row["algorithm"] for row in exhibit.rows} == {"BC", "random"}
-    assert algorithm_comparison(only()) is None
-    assert alpha_sensitivity(only("CQL α=0.1")) is None
+    assert algorithm_comparison(only(), protocol) is None
+    assert alpha_sensitivity(only("CQL α=0.1"), protocol) is None

@@ -5,11 +5,10 @@ import pytest
 from reading import numbers
 from torch.utils.tensorboard import SummaryWriter
 
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.planning import evaluate
-from sepsis_rl.report.evidence import gather
-from sepsis_rl.report.experiment import Experiment, read_experiment
-from sepsis_rl.report.figures.lower_bound import lower_bound
-from sepsis_rl.report.figures.training import survival_in_training, training_loss
+from sepsis_rl.report.experiment import read_experiment
+from sepsis_rl.report.figures.training import lower_bound, survival_in_training, training_loss
 
 
 def log(member, points):
@@ -57,13 +56,13 @@ def test_seeds_are_averaged_where_all_have_points(of, member, line):
 
 
 def test_nothing_to_draw(of, member):
-    for evidence in (of(), of(member("BC"))):  # no curve was logged
-        assert training_loss(evidence) is None
-        assert lower_bound(evidence) is None
+    for experiment in (of(), of(member("BC"))):  # no curve was logged
+        assert training_loss(experiment) is None
+        assert lower_bound(experiment) is None
     assert survival_in_training(of()) is None
 
 
-def test_survival_in_training(of, mdp, member, line, drawn):
+def test_survival_in_training(of, member, line, drawn):
     members = [
         member("BC", seed=2),
         member("DQN", 0.0),
@@ -72,8 +71,7 @@ def test_survival_in_training(of, mdp, member, line, drawn):
     ]
     members[0].metrics["survival_rate"][1] = 0.45
     members[0].metrics["survival_rate_high"][1] = 0.50  # the exact 0.75 lies outside
-    evidence = of(*members)
-    exhibit = survival_in_training(evidence)
+    exhibit = survival_in_training(of(*members))
     assert drawn(exhibit)
     # The width of the band, the largest difference, and how often the band holds the truth.
     assert numbers(exhibit.text) == [95, 30.0, 8, 9]
@@ -110,15 +108,14 @@ def test_exact_values_are_those_of_a_discounted_linear_system(of, mdp, member):
         assert row["survival_exact"] == own.metrics["survival_exact"][number]
 
 
-def test_the_estimate_is_q_of_the_policy_at_the_start(mdp, experiment):
+def test_the_estimate_is_q_of_the_policy_at_the_start(mdp, experiment, only):
     (own,) = experiment.of("DQN")
-    alone = Experiment(mdp, own.data, members=[own])
-    last = lower_bound(gather(alone, None)).rows[-1]
+    last = lower_bound(only("DQN")).rows[-1]
     assert last["step"] == own.steps[-1]
     chosen = experiment.scores(own)[np.arange(mdp.n_states), own.actions[-1]]
     assert last["value_estimate"] == pytest.approx((mdp.start * chosen).sum(), abs=1e-6)
     assert last["gamma"] == own.settings["gamma"] < 1
-    exact = evaluate(mdp, own.policy.probabilities, gamma=last["gamma"]).value
+    exact = evaluate(true_dynamics(mdp), own.policy.probabilities, gamma=last["gamma"]).value
     assert last["exact_value"] == exact < last["survival_exact"]
 
 
@@ -149,7 +146,7 @@ def test_any_runs_together(finished_runs, drawn):
     """Real runs: none is needed by another."""
     for names in (("bc",), ("dqn",), ("cql", "bc", "dqn", "sweep")):
         folders = [finished_runs / "runs" / name / "version_0" for name in names]
-        evidence = gather(read_experiment(folders), None)
-        assert drawn(training_loss(evidence))
-        assert drawn(survival_in_training(evidence))
-        assert (lower_bound(evidence) is None) == (names == ("bc",))
+        experiment = read_experiment(folders)
+        assert drawn(training_loss(experiment))
+        assert drawn(survival_in_training(experiment))
+        assert (lower_bound(experiment) is None) == (names == ("bc",))

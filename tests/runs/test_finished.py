@@ -1,27 +1,68 @@
 """The policies that finished runs have left."""
 
 import shutil
+from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import torch
 
 from sepsis_rl.errors import InputError
-from sepsis_rl.runs.checkpoints import load_algorithm, read_checkpoint
+from sepsis_rl.runs.checkpoints import load_algorithm
 from sepsis_rl.runs.finished import candidates, read_run
+from sepsis_rl.runs.untrusted import read_checkpoint
 
 
-def test_the_module_of_a_checkpoint(runs):
-    """The same scores as its weights give, for each algorithm, without the config."""
-    for config in ("cql", "dqn", "bc", "sweep"):
-        path = runs / config / "version_0" / "checkpoints" / "last.ckpt"
-        module = load_algorithm(path)
-        held = read_checkpoint(path)
-        assert type(module).__name__ == held["sepsis_rl"]["algorithm"]
-        assert list(module.members.names) == held["sepsis_rl"]["names"]
-        for name, weight in module.state_dict().items():
-            assert torch.equal(weight, held["state_dict"][name])
-        assert not any(parameter.requires_grad for parameter in module.parameters())
+@pytest.mark.parametrize("config", ["cql", "dqn", "bc", "sweep"])
+def test_the_module_of_a_checkpoint(runs, config):
+    """Its weights and its policies, for each algorithm, without the config."""
+    path = runs / config / "version_0" / "checkpoints" / "last.ckpt"
+    module = load_algorithm(path)
+    held = read_checkpoint(path)
+    assert type(module).__name__ == held["sepsis_rl"]["algorithm"]
+    assert list(module.members.names) == held["sepsis_rl"]["names"]
+    for name, weight in module.state_dict().items():
+        assert torch.equal(weight, held["state_dict"][name])
+    assert not any(parameter.requires_grad for parameter in module.parameters())
+    assert_policies_are_those_evaluated(module, held)
+
+
+def assert_policies_are_those_evaluated(module, held):
+    """By the run that wrote the checkpoint, in its last evaluation."""
+    evaluated = held["callbacks"]["PolicyEvaluation"]["policies"][held["global_step"]]
+    policies = module.policies()
+    assert [policy.name for policy in policies] == module.labels
+    if evaluated.is_floating_point():  # they sample
+        found = torch.tensor(np.stack([policy.probabilities for policy in policies]))
+        torch.testing.assert_close(found.float(), evaluated, rtol=0, atol=1e-7)
+    else:
+        found = torch.tensor(np.stack([policy.actions for policy in policies]))
+        assert torch.equal(found.short(), evaluated)
+
+
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [
+        ("cql", []),
+        ("dqn", []),
+        ("bc", []),
+        ("bc", ["--model.sampled=true", "--model.min_action_count=0"]),
+        ("sweep", ["--model.alpha=[0.1,1.0]", "--model.seed=1"]),
+    ],
+)
+def test_a_masked_policy_of_a_checkpoint(lightning, tmp_path, config, options):
+    """From the file alone, which has the mask."""
+    assert lightning("fit", config, "--model.min_action_count=3", *options).code == 0
+    folder = tmp_path / "runs" / config / "version_0"
+    path = folder / "checkpoints" / "last.ckpt"
+    module = load_algorithm(path)
+    assert_policies_are_those_evaluated(module, read_checkpoint(path))
+    often = read_run(folder).data.pair_counts >= module.min_action_count
+    rare = ~often & often.any(axis=1, keepdims=True)
+    assert rare.any() == (module.min_action_count > 0)
+    for policy in module.policies():
+        assert not policy.probabilities[rare].any()
 
 
 def test_a_checkpoint_of_another_algorithm(runs):
@@ -63,20 +104,9 @@ def test_every_member_of_every_step(runs):
     assert found[-1].name == "bc step 10"
     for candidate in found:
         assert candidate.checkpoint.parent.parent == candidate.run
-        module = load_algorithm(candidate.checkpoint)
-        np.testing.assert_array_equal(
-            candidate.policy.probabilities, module.policies()[candidate.member].probabilities
-        )
+        own = load_algorithm(candidate.checkpoint).policies()[candidate.member]
+        np.testing.assert_array_equal(candidate.policy.probabilities, own.probabilities)
     assert len({candidate.policy.probabilities.tobytes() for candidate in found}) > 10
-
-
-def test_a_mask_of_rare_actions_is_kept(lightning, tmp_path):
-    assert lightning("fit", "cql", "--model.min_action_count=3").code == 0
-    run = read_run(tmp_path / "runs" / "cql" / "version_0")
-    often = run.data.pair_counts >= 3
-    choice = often.any(axis=1)
-    for candidate in candidates([run]):
-        assert often[np.flatnonzero(choice), candidate.policy.actions[choice]].all()
 
 
 def test_labels_are_as_short_as_the_runs_allow(runs):
@@ -103,6 +133,29 @@ def test_last_counts_where_it_stands_alone(runs):
         (8, "step=8.ckpt"),
         (10, "last.ckpt"),
     ]
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """The names of the checkpoints that were read."""
+    names = []
+    opened = fsspec.open
+
+    def open_and_note(path, *args, **options):
+        names.append(Path(path).name)
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr("fsspec.open", open_and_note)
+    return names
+
+
+def test_each_checkpoint_is_read_once(runs, lightning, read):
+    assert lightning.main("select", "runs/cql/version_0", "--resamples=2").code == 0
+    assert sorted(read) == ["last.ckpt", "step=10.ckpt", "step=4.ckpt", "step=8.ckpt"]
+    for command in ("validate", "predict", "fit"):
+        read.clear()
+        ran = lightning(command, "cql", "--ckpt_path=last", "--trainer.max_steps=11")
+        assert (ran.code, read) == (0, ["last.ckpt"])
 
 
 def test_what_is_no_run(runs, tmp_path):

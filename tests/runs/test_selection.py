@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sepsis_rl.dynamics import true_dynamics
-from sepsis_rl.ope import Episodes, evaluate_off_policy
+from sepsis_rl.ope import Episodes, OffPolicyOptions, evaluate_off_policy
 from sepsis_rl.ope.criteria import CRITERIA, criterion_values, regret, regret_of_chance
 from sepsis_rl.planning import evaluate
 from sepsis_rl.runs.finished import candidates, read_run
@@ -35,8 +35,8 @@ def test_the_choice_is_the_best_by_its_criterion(select, criterion):
     scores = evaluate_off_policy(
         [candidate.policy for candidate in found],
         Episodes(data.held_out, 716, 25),
-        resamples=10,
         refit=False,
+        options=OffPolicyOptions(resamples=10),
     )
     best = found[int(criterion_values(scores, criterion).argmax())]
     chosen = choice["chosen"]
@@ -62,7 +62,9 @@ def test_the_figure_of_the_chosen_one_is_from_other_episodes(select):
     assert len(set(hashes)) == 3
     assert (choice["select"]["content_hash"], choice["report"]["content_hash"]) == tuple(hashes[1:])
     chosen = next(c for c in candidates([read_run(SWEEP)]) if c.name == choice["chosen"]["name"])
-    scores = evaluate_off_policy([chosen.policy], Episodes(data.report, 716, 25), resamples=10)
+    scores = evaluate_off_policy(
+        [chosen.policy], Episodes(data.report, 716, 25), options=OffPolicyOptions(resamples=10)
+    )
     (figures,) = choice["report"]["policies"].values()
     assert figures["fqe"] == pytest.approx(float(scores.estimates["fqe"][0]), abs=1e-12)
     assert figures["fqe_low"] == pytest.approx(float(scores.interval("fqe").low[0]), abs=1e-6)
@@ -94,7 +96,10 @@ def test_truth_beside(select, mdp):
     )
     data = read_run(SWEEP).data
     scores = evaluate_off_policy(
-        [c.policy for c in found], Episodes(data.held_out, 716, 25), resamples=10, refit=False
+        [c.policy for c in found],
+        Episodes(data.held_out, 716, 25),
+        refit=False,
+        options=OffPolicyOptions(resamples=10),
     )
     regrets = choice["truth"]["regret"]
     assert set(regrets) == {*CRITERIA, "chance"}
@@ -141,10 +146,10 @@ def test_a_run_given_twice_counts_once(select):
         ([], ["runs"]),
         (["nowhere"], ["nowhere", "is no run", "runs/cql/version_0"]),
         ([BC, "--criterion=best"], ["criterion", "best", "fqe", "two_stage"]),
-        ([BC, "--epsilon=2"], ["epsilon", "2", "0 to 1"]),
+        ([BC, "--epsilon=2"], ["epsilon=2.0", "0 to 1"]),
         ([BC, "--clip=0"], ["clip", "above 0"]),
         ([BC, "--resamples=-1"], ["resamples", "-1"]),
-        ([BC, "--seed=-1"], ["seed", "-1", "0 or more"]),
+        ([BC, "--seed=-1"], ["seed=-1", "0 upward"]),
         ([BC, "--output=taken"], ["taken", "exists"]),
         ([BC, "--trut"], ["trut", "Did you mean truth"]),
     ],

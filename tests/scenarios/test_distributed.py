@@ -11,11 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from comparing import assert_equal, last, scalars
 
 import sepsis_rl
-from sepsis_rl.runs.checkpoints import read_checkpoint
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TWO = ("--trainer.devices=2", "--trainer.strategy=ddp")
@@ -59,33 +57,16 @@ def start(lightning, tmp_path):
     return start
 
 
-def last(run):
-    return read_checkpoint(Path(run) / "checkpoints" / "last.ckpt")
+def assert_close(ours, theirs):
+    """Weights and evaluations of two runs, up to rounding."""
+    assert last(ours)["global_step"] == last(theirs)["global_step"]
+    assert_equal(last(ours)["state_dict"], last(theirs)["state_dict"], tolerance=1e-5)
+    # Greedy policies are the same, so the patients are treated alike; Q moves by rounding.
+    assert_equal(ended_with(ours)["fit"], ended_with(theirs)["fit"], tolerance=1e-5)
 
 
-def story(run):
-    return json.loads((Path(run) / "metrics.json").read_text())["fit"]
-
-
-def curves(run):
-    shown = EventAccumulator(str(run))
-    shown.Reload()
-    tags = shown.Tags()["scalars"]
-    return {tag: [(e.step, e.value) for e in shown.Scalars(tag)] for tag in tags}
-
-
-def assert_close(ours, theirs, tolerance, where=""):
-    """Nested figures."""
-    if isinstance(theirs, dict):
-        assert set(ours) == set(theirs), where
-        for key in theirs:
-            assert_close(ours[key], theirs[key], tolerance, f"{where}.{key}")
-    elif isinstance(theirs, list):
-        assert len(ours) == len(theirs), where
-        for pair in zip(ours, theirs, strict=True):
-            assert_close(*pair, tolerance, where)
-    else:
-        assert ours == pytest.approx(theirs, abs=tolerance), where
+def ended_with(run):
+    return json.loads((Path(run) / "metrics.json").read_text())
 
 
 @pytest.mark.slow
@@ -115,16 +96,11 @@ def test_two_processes_make_the_run_of_one(lightning, processes, config, options
     assert [path.name for path in sorted(one.parent.iterdir())] == ["version_0", "version_1"]
     names = {path.name for path in (one / "checkpoints").iterdir()}
     assert {path.name for path in (two / "checkpoints").iterdir()} == names
-
-    ours, theirs = last(two), last(one)
-    assert ours["global_step"] == theirs["global_step"] >= 20
-    assert set(ours["state_dict"]) == set(theirs["state_dict"])
-    for name, value in theirs["state_dict"].items():
-        torch.testing.assert_close(ours["state_dict"][name], value, rtol=0, atol=1e-5)
-    # Greedy policies are the same, so the patients are treated alike; Q moves by rounding.
-    assert_close(story(two), story(one), 1e-5)
-    expected = curves(one)
-    assert_close(curves(two), expected, 1e-5 * max(1, expected["train/loss"][0][1]))
+    assert last(two)["global_step"] >= 20
+    assert_close(two, one)
+    expected = scalars(one)
+    (_, first_loss), *_ = expected[".", "train/loss"]
+    assert_equal(scalars(two), expected, tolerance=1e-5 * max(1, first_loss))
     # One process speaks.
     for table in ("90-day survival on ICU-Sepsis", "From recorded data alone"):
         assert ran.stdout.count(table) == 1, table
@@ -140,16 +116,14 @@ def test_two_processes_go_on_and_score(lightning, processes):
     ran = processes("fit", "bc", *options, *TWO, "--ckpt_path=last", "--trainer.max_steps=20")
     assert ran.returncode == 0, ran.stderr
     assert "step 12" in ran.stdout
-    ours, theirs = last("runs/bc/version_1"), last("runs/bc/version_0")
-    for name, value in theirs["state_dict"].items():
-        torch.testing.assert_close(ours["state_dict"][name], value, rtol=0, atol=1e-5)
+    weights = (last(f"runs/bc/version_{number}")["state_dict"] for number in (1, 0))
+    assert_equal(*weights, tolerance=1e-5)
 
     ran = processes("test", "bc", *TWO, "--ckpt_path=last")
     assert ran.returncode == 0, ran.stderr
-    path = Path("runs/bc/version_1/metrics.json")
-    shared = json.loads(path.read_text())["test"]["last.ckpt"]
+    shared = ended_with("runs/bc/version_1")["test"]
     assert lightning("test", "bc", "--ckpt_path=last").code == 0
-    assert_close(shared, json.loads(path.read_text())["test"]["last.ckpt"], 1e-9)
+    assert_equal(shared, ended_with("runs/bc/version_1")["test"], tolerance=1e-9)
     ran = processes("predict", "bc", *TWO, "--ckpt_path=last")
     assert ran.returncode == 0, ran.stderr
     assert [p.name for p in Path("runs/bc/version_1").glob("*.csv")] == ["policy.csv"]
@@ -271,8 +245,5 @@ def test_two_machines(lightning, start, tmp_path):
     outputs = [node.communicate(timeout=240) for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], outputs
     assert sum(out.count("90-day survival on ICU-Sepsis") for out, _ in outputs) == 1
-    ours, theirs = last("runs/cql/version_1"), last("runs/cql/version_0")
-    assert ours["global_step"] == 20
-    for name, value in theirs["state_dict"].items():
-        torch.testing.assert_close(ours["state_dict"][name], value, rtol=0, atol=1e-5)
-    assert_close(story("runs/cql/version_1"), story("runs/cql/version_0"), 1e-5)
+    assert last("runs/cql/version_1")["global_step"] == 20
+    assert_close("runs/cql/version_1", "runs/cql/version_0")

@@ -14,7 +14,7 @@ import pytest
 from comparing import age, assert_same_state, last, scalars, story
 from processes import CommandProcess
 
-from sepsis_rl.runs.checkpoints import read_checkpoint
+from sepsis_rl.runs.untrusted import read_checkpoint
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 STEPS, INTERVAL = 80, 20

@@ -208,6 +208,7 @@ def notes(ran):
         pytest.param("tau", "0.005", "0.1", marks=pytest.mark.slow),
         pytest.param("seed", "42", "7", marks=pytest.mark.slow),
         ("double_q", "False", "True"),
+        ("min_action_count", "0", "3"),
     ],
 )
 def test_a_difference_is_named_and_used(runs, lightning, option, held, given):

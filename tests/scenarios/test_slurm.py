@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import sepsis_rl
-from sepsis_rl.runs.checkpoints import read_checkpoint
+from sepsis_rl.runs.untrusted import read_checkpoint
 
 TOP = Path(__file__).parents[2]
 SCRIPT = TOP / "configs" / "slurm.sbatch"

@@ -15,7 +15,7 @@ import sepsis_rl.scorecard.assembly as scorecard_file
 from sepsis_rl.data import collect
 from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.errors import InputError
-from sepsis_rl.ope import ESTIMATORS, Episodes, evaluate_off_policy
+from sepsis_rl.ope import ESTIMATORS, Episodes, OffPolicyOptions, evaluate_off_policy
 from sepsis_rl.ope.criteria import criterion_values
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import (
@@ -76,6 +76,33 @@ def copy(finished, few, tmp_path):
     return tmp_path
 
 
+@pytest.fixture
+def estimates_alone(copy):
+    """A copy of its data sets without what came of them."""
+    for name in NAMES:
+        (copy / name).unlink()
+    return copy
+
+
+@pytest.fixture
+def judged(monkeypatch):
+    """The data sets that are judged from now on, as (episodes, seed)."""
+    judge, found = Judge.__call__, []
+
+    def count(self, episodes, seed):
+        found.append((episodes, seed))
+        return judge(self, episodes, seed)
+
+    monkeypatch.setattr(Judge, "__call__", count)
+    return found
+
+
+def assert_same(folder, other):
+    """Every file of a scorecard, to the byte."""
+    for path in other.rglob("*.*"):
+        assert (folder / path.relative_to(other)).read_bytes() == path.read_bytes(), path.name
+
+
 def table(path):
     first, rows = read_csv(path)
     assert first.startswith("# Research software. Not for clinical use.")
@@ -90,16 +117,16 @@ def test_the_tables_are_those_of_the_data_sets(mdp, policies, finished):
     for size in OPTIONS["episodes"]:
         for k in range(3):
             data = collect(mdp, clinician_policy(mdp), episodes=size, seed=10_000_000 + k)
-            options = {"epsilon": 0.01, "resamples": 6, "seed": 10_000_000 + k}
+            options = OffPolicyOptions(epsilon=0.01, resamples=6, seed=10_000_000 + k)
             episodes = Episodes(data, 716, 25)
             found = [p.policy for p in policies]
-            scores[size, k] = evaluate_off_policy(found, episodes, **options)
+            scores[size, k] = evaluate_off_policy(found, episodes, options=options)
             exact[size, k] = [
                 evaluate(true_dynamics(mdp), p.probabilities).survival
                 for p in scores[size, k].policies
             ]
             # Criteria see only what can be chosen.
-            two = evaluate_off_policy(found[:2], episodes, **options)
+            two = evaluate_off_policy(found[:2], episodes, options=options)
             file = np.load(finished / "estimates" / f"{size}-{k}.npz", allow_pickle=False)
             for index, criterion in enumerate(("wis_lower", "two_stage")):
                 expected = [*criterion_values(two, criterion), -np.inf]
@@ -172,7 +199,7 @@ def test_the_policies_of_the_runs_are_also_compared_alone(
     *learned, outside = policies
     learned = [dataclasses.replace(known, is_of_a_run=True) for known in learned]
     data = collect(mdp, clinician_policy(mdp), episodes=500, seed=1)
-    tabular = tabular_policy(mdp, data.counts(mdp.n_states, mdp.n_actions))
+    tabular = tabular_policy(data.counts(mdp.n_states, mdp.n_actions), admissible=mdp.admissible)
     better = KnownPolicy(
         tabular, "tabular", evaluate(true_dynamics(mdp), tabular.probabilities).survival
     )
@@ -189,26 +216,19 @@ def test_the_policies_of_the_runs_are_also_compared_alone(
     assert " ".join(capsys.readouterr().out.split()).count(said) == 2
 
 
-def fail(*_):
-    raise AssertionError("judged anew")
-
-
-def test_the_same_call_judges_nothing_anew_and_writes_the_same(copy, finished, monkeypatch):
-    monkeypatch.setattr(Judge, "__call__", fail)
+def test_the_same_call_judges_nothing_anew_and_writes_the_same(copy, finished, judged):
     (copy / "scorecard.svg").unlink()
     scorecard([], copy, **OPTIONS)
-    for name in NAMES:
-        assert (copy / name).read_bytes() == (finished / name).read_bytes()
+    assert judged == []
+    assert_same(copy, finished)
 
 
-def test_a_stopped_scorecard_goes_on(few, finished, tmp_path, monkeypatch, capsys):
+def test_a_stopped_scorecard_goes_on(few, finished, tmp_path, monkeypatch, capsys, judged):
     judge = Judge.__call__
-    judged = []
 
     def stop_at_the_third(self, episodes, seed):
         if len(judged) == 2:
             raise KeyboardInterrupt
-        judged.append((episodes, seed))
         return judge(self, episodes, seed)
 
     with monkeypatch.context() as patch:
@@ -222,16 +242,9 @@ def test_a_stopped_scorecard_goes_on(few, finished, tmp_path, monkeypatch, capsy
     )
     assert sorted(os.listdir(tmp_path)) == ["estimates"]
     assert sorted(os.listdir(tmp_path / "estimates")) == ["100-0.npz", "60-0.npz"]
-
-    def count(self, episodes, seed):
-        judged.append((episodes, seed))
-        return judge(self, episodes, seed)
-
-    monkeypatch.setattr(Judge, "__call__", count)
     scorecard([], tmp_path, **OPTIONS)
     assert sorted(judged) == [(n, SEEDS_APART + k) for n in (60, 100) for k in range(3)]
-    for path in finished.rglob("*.*"):
-        assert (tmp_path / path.relative_to(finished)).read_bytes() == path.read_bytes(), path.name
+    assert_same(tmp_path, finished)
 
 
 @pytest.mark.parametrize(
@@ -241,28 +254,23 @@ def test_a_stopped_scorecard_goes_on(few, finished, tmp_path, monkeypatch, capsy
         ({"seed": 1}, r"seed \(10000000, not 20000000\)"),
     ],
 )
-def test_data_sets_of_another_configuration_are_refused(copy, change, named):
-    for name in NAMES:
-        (copy / name).unlink()
+def test_data_sets_of_another_configuration_are_refused(estimates_alone, change, named):
     with pytest.raises(InputError, match=rf"estimates/.*\.npz .* differs in {named}; accepted"):
-        scorecard([], copy, **{**OPTIONS, **change})
+        scorecard([], estimates_alone, **{**OPTIONS, **change})
 
 
-def test_other_policies_are_refused(copy, policies, monkeypatch):
-    for name in NAMES:
-        (copy / name).unlink()
+def test_other_policies_are_refused(estimates_alone, policies, monkeypatch):
     other = KnownPolicy(policies[1].policy, "other", policies[1].survival)
     monkeypatch.setattr(scorecard_file, "known_policies", lambda mdp, runs: [*policies, other])
     with pytest.raises(InputError, match="differs in policies; accepted"):
-        scorecard([], copy, **OPTIONS)
+        scorecard([], estimates_alone, **OPTIONS)
 
 
 @pytest.mark.parametrize("change", [{"data_sets": 2}, {"episodes": (60,)}, {"resamples": 7}])
 def test_tables_of_another_configuration_are_not_overwritten(copy, finished, change):
     with pytest.raises(InputError, match=r"holds scorecard\.csv of another configuration"):
         scorecard([], copy, **{**OPTIONS, **change})
-    for name in NAMES:
-        assert (copy / name).read_bytes() == (finished / name).read_bytes()
+    assert_same(copy, finished)
 
 
 def test_a_picture_of_somebody_elses_is_not_overwritten(few, tmp_path):
@@ -272,18 +280,8 @@ def test_a_picture_of_somebody_elses_is_not_overwritten(few, tmp_path):
     assert os.listdir(tmp_path) == ["scorecard.png"]
 
 
-def test_more_data_sets_use_those_that_are_there(copy, monkeypatch):
-    for name in NAMES:
-        (copy / name).unlink()
-    judge = Judge.__call__
-    judged = []
-
-    def count(self, episodes, seed):
-        judged.append((episodes, seed))
-        return judge(self, episodes, seed)
-
-    monkeypatch.setattr(Judge, "__call__", count)
-    scorecard([], copy, **{**OPTIONS, "data_sets": 4})
+def test_more_data_sets_use_those_that_are_there(estimates_alone, judged):
+    scorecard([], estimates_alone, **{**OPTIONS, "data_sets": 4})
     assert sorted(judged) == [(60, SEEDS_APART + 3), (100, SEEDS_APART + 3)]
 
 
@@ -389,5 +387,4 @@ def test_processes_side_by_side_give_the_same(few, finished, tmp_path):
     before = dict(os.environ)
     scorecard([], tmp_path, **{**OPTIONS, "processes": 2})
     assert dict(os.environ) == before
-    for path in finished.rglob("*.*"):
-        assert (tmp_path / path.relative_to(finished)).read_bytes() == path.read_bytes(), path.name
+    assert_same(tmp_path, finished)

@@ -1,1 +1,1 @@
-"""Figures of the report: each a function of the evidence, None where its runs are missing."""
+"""Figures of the report: each a function of the experiment, None where its runs are missing."""

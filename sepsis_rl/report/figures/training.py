@@ -1,15 +1,18 @@
-"""The essay's figures 1 and 2: loss and survival during training."""
+"""What happens during training: loss, survival, and whether Q bounds the value from below."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from sepsis_rl.figures import (
+    COLORS,
+    MARKERS,
     label_axes,
     label_steps,
     legend_below,
@@ -20,8 +23,7 @@ from sepsis_rl.figures import (
 )
 from sepsis_rl.mdp import FloatArray, IntArray
 from sepsis_rl.pages import Exhibit
-from sepsis_rl.report.evidence import Evidence, rows_by_step
-from sepsis_rl.report.experiment import ESSAY_ORDER
+from sepsis_rl.report.experiment import ESSAY_ORDER, Experiment
 from sepsis_rl.runs.history import Curve, Member
 
 _LOSS_IS: Final = {
@@ -32,14 +34,14 @@ _LOSS_IS: Final = {
 _RATE: Final = ("survival_rate", "survival_rate_low", "survival_rate_high", "survival_exact")
 
 
-def training_loss(evidence: Evidence) -> Exhibit | None:
+def training_loss(experiment: Experiment) -> Exhibit | None:
     """The training loss of CQL, BC and DQN."""
     panels: dict[str, dict[str, dict[Member, Curve]]] = {}
     for algorithm in _LOSS_IS:
-        for member in evidence.experiment.of(algorithm):
-            if member in evidence.losses:
+        for member in experiment.of(algorithm):
+            if len((curve := experiment.loss(member)).steps):
                 settings = panels.setdefault(algorithm, {})
-                settings.setdefault(member.setting, {})[member] = evidence.losses[member]
+                settings.setdefault(member.setting, {})[member] = curve
     if not panels:
         return None
     figure = new_figure(3.9 * len(panels) + 0.4, 3.9)
@@ -51,7 +53,7 @@ def training_loss(evidence: Evidence) -> Exhibit | None:
         for setting, curves in settings.items():
             means[setting] = _draw_band(axes, list(curves.values()), styles[setting], setting)
             for member, curve in curves.items():
-                rows += rows_by_step(member, curve.steps, {"loss": curve.values})
+                rows += _rows(member, curve.steps, {"loss": curve.values})
         label_axes(axes, "", _LOSS_IS[algorithm], algorithm)
         shown = np.concatenate([means[setting] for setting in settings])
         if len(shown) and shown.max() > 10 * shown.min():
@@ -92,9 +94,8 @@ def _draw_band(axes: Axes, curves: list[Curve], style: Mapping[str, Any], label:
     return mean
 
 
-def survival_in_training(evidence: Evidence) -> Exhibit | None:
+def survival_in_training(experiment: Experiment) -> Exhibit | None:
     """Survival at each evaluation, by algorithm and seed."""
-    experiment = evidence.experiment
     groups = [experiment.compared[name] for name in ESSAY_ORDER if name in experiment.compared]
     if not groups:
         return None
@@ -110,7 +111,7 @@ def survival_in_training(evidence: Evidence) -> Exhibit | None:
             for member in members:
                 if member.seed == seed:
                     _draw_survival(axes, member)
-                    rows += rows_by_step(
+                    rows += _rows(
                         member, member.steps, {name: member.metrics[name] for name in _RATE}
                     )
         line[0].set_ylabel("survival, %", fontsize=9)
@@ -141,3 +142,72 @@ def _draw_survival(axes: Axes, member: Member) -> None:
     label = "rollouts, 95 % band"
     axes.plot(member.steps, rate, **style, markersize=3.5, markerfacecolor="white", label=label)
     axes.plot(member.steps, exact, color=color, linewidth=1.8, label="exact")
+
+
+def lower_bound(experiment: Experiment) -> Exhibit | None:
+    """The network's value of the start at each evaluation, and the exact one, by alpha."""
+    groups = list(experiment.by_alpha.values())
+    if not groups:
+        return None
+    columns = min(4, len(groups))
+    lines = -(-len(groups) // columns)
+    figure = new_figure(2.9 * columns + 0.6, 2.5 * lines + 0.8)
+    panels = figure.subplots(lines, columns, squeeze=False)
+    for axes in panels.flat[len(groups) :]:
+        axes.remove()
+    rows = []
+    for place, (axes, members) in enumerate(zip(panels.flat, groups, strict=False)):
+        for member, marker in zip(members, itertools.cycle(MARKERS), strict=False):
+            label = f"the network says, seed {member.seed}"
+            style: dict[str, Any] = {"color": COLORS[4], "marker": marker, "markersize": 3.5}
+            estimate = member.metrics["value_estimate"]
+            axes.plot(member.steps, estimate, **style, linewidth=1, label=label)
+        for member in members:
+            style = {"color": COLORS[0], "linestyle": "--", "label": "exact, all seeds"}
+            axes.plot(member.steps, experiment.start_values(member), **style, linewidth=1.2)
+            columns_of = {
+                "value_estimate": member.metrics["value_estimate"],
+                "exact_value": experiment.start_values(member),
+                "survival_exact": member.metrics["survival_exact"],
+            }
+            gamma = float(member.settings["gamma"])
+            rows += _rows(member, member.steps, columns_of, gamma=gamma)
+        label_axes(axes, title=f"{members[0].setting}: below at {_below(experiment, members)}")
+        if place % columns == 0:
+            axes.set_ylabel("value of the start,\nγ-discounted survival", fontsize=9)
+        # Survival lies in [0, 1]: linear there, logarithmic beyond where Q explodes.
+        if max(np.abs(member.metrics["value_estimate"]).max() for member in members) > 10:
+            axes.set_yscale("symlog", linthresh=1)
+        label_steps(axes)
+    legend_below(figure)
+    said = ", ".join(
+        f"{algorithm} at {_below(experiment, experiment.of(algorithm))}"
+        for algorithm in ("CQL", "DQN")
+        if experiment.of(algorithm)
+    )
+    return Exhibit(
+        name="8-lower-bound",
+        title="Is Q a lower bound of the true value?",
+        text="Points are what the network says its policy is worth from the start, at the γ it was "
+        "trained with; the dashed lines are what those policies are worth exactly at the same γ. A "
+        f"lower bound stays below them. Of the evaluations it does so for {said}. Each panel has "
+        "an axis of its own, logarithmic above 1 where the values pass 10.",
+        figure=figure,
+        rows=rows,
+    )
+
+
+def _below(experiment: Experiment, members: Sequence[Member]) -> str:
+    below = np.concatenate([experiment.is_below(member) for member in members])
+    return f"{below.sum()} of {len(below)}"
+
+
+def _rows(
+    member: Member, steps: IntArray, columns: Mapping[str, FloatArray], **constant: Any
+) -> list[dict[str, Any]]:
+    """Rows about what happened to a member: by step the columns, (steps,), and what is constant."""
+    lists = [column.tolist() for column in columns.values()]
+    return [
+        {**member.identity, **constant, "step": step, **dict(zip(columns, cells, strict=True))}
+        for step, *cells in zip(steps.tolist(), *lists, strict=True)
+    ]

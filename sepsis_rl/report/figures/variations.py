@@ -17,7 +17,6 @@ from sepsis_rl.figures import (
 )
 from sepsis_rl.pages import Exhibit
 from sepsis_rl.policies import tabular_policy
-from sepsis_rl.report.evidence import Evidence, identity
 from sepsis_rl.report.experiment import Experiment, exact_value
 from sepsis_rl.runs.history import Member
 
@@ -33,15 +32,12 @@ _VARIED: Final = {
 }
 
 
-def variations(evidence: Evidence) -> list[Exhibit]:
+def variations(experiment: Experiment) -> list[Exhibit]:
     """Exact survival against the one thing that runs vary.
 
     The grid is among them where it was evaluated after as many steps.
     """
-    return [
-        _variation(evidence.experiment, key, members)
-        for key, members in evidence.experiment.variations.items()
-    ]
+    return [_variation(experiment, key, own) for key, own in experiment.variations.items()]
 
 
 def _variation(experiment: Experiment, key: str, varied: Sequence[Member]) -> Exhibit:
@@ -104,7 +100,7 @@ def _points(
         steps = member.steps[-1:] if member in varied else member.steps
         for step in steps.tolist():
             if (member.setting, member.seed, step) in last:
-                row = {key: _place(member, key), **identity(member), "step": step}
+                row = {key: _place(member, key), **member.identity, "step": step}
                 row["survival"] = member.survival_at(step)
                 lines.setdefault(f"{member.setting}, {step:,} steps", []).append(row)
     return lines

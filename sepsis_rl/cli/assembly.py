@@ -1,0 +1,292 @@
+"""Lightning's CLI with this project's data, callbacks, defaults and rules for checkpoints."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Final
+
+import lightning.pytorch as pl
+import torch
+import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.profilers import PassThroughProfiler
+from rich.console import Console
+
+from sepsis_rl.algorithms import OfflineAlgorithm
+from sepsis_rl.callbacks import (
+    DoseGridImages,
+    FitProgressBar,
+    GracefulStop,
+    OffPolicyEvaluation,
+    PolicyEvaluation,
+    PolicyExport,
+    RecordedSettings,
+    Results,
+)
+from sepsis_rl.callbacks.announcement import Announcement
+from sepsis_rl.cli.main import TRAINING_COMMANDS
+from sepsis_rl.cli.training_parser import HelpAll, TrainingParser
+from sepsis_rl.data.batches import check_batch_size
+from sepsis_rl.data.datamodule import OfflineDataModule
+from sepsis_rl.errors import InputError
+from sepsis_rl.loggers import RunLogger
+from sepsis_rl.runs.checkpoints import (
+    SafeCheckpointIO,
+    compare_with,
+    find_last,
+    run_folder,
+)
+from sepsis_rl.runs.untrusted import check_restorable
+
+DEFAULTS: Final = Path(__file__).with_name("defaults.yaml")
+"""What stands where neither a config nor the command line says anything else."""
+
+
+class SepsisCLI(LightningCLI):
+    """LightningCLI with this project's data, callbacks and rules for checkpoints.
+
+    Args:
+        args: Words after the program's name.
+    """
+
+    def __init__(self, words: list[str]) -> None:
+        self._words = words
+        command = {
+            "parser_mode": "omegaconf+",  # ${...} follows the command line
+            "default_config_files": [glob.escape(str(DEFAULTS))],
+            "description": TRAINING_COMMANDS[words[0]],
+        }
+        super().__init__(
+            OfflineAlgorithm,
+            OfflineDataModule,
+            subclass_mode_model=True,
+            save_config_callback=SaveConfigCallback,
+            parser_class=TrainingParser,
+            parser_kwargs={"parser_mode": "omegaconf+", words[0]: command},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=["--print_config=comments" if w == "--print_config" else w for w in words],
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The command that was asked for, and the arguments of Lightning's that are settled."""
+        command = self._words[0]
+        fixed = {"ckpt_path", "datamodule", "weights_only", "verbose", "return_predictions"}
+        return {command: LightningCLI.subcommands()[command] | fixed}
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the options that belong to no group."""
+        parser.add_argument(
+            "--seed_everything",
+            type=bool | int,
+            default=True,
+            help="Seed of the run, which the models of configs/ take over; true draws one.",
+        )
+        parser.add_argument("--help_all", action=HelpAll)
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the groups in the order in which a reader needs them."""
+        parser.add_lightning_class_args(OfflineAlgorithm, "model", subclass_mode=True)
+        parser.add_lightning_class_args(OfflineDataModule, "data")
+        parser.add_lightning_class_args(PolicyEvaluation, "evaluation")
+        parser.add_lightning_class_args(OffPolicyEvaluation, "ope")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(pl.Trainer, "trainer")
+
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        parser: LightningArgumentParser = super()._prepare_subcommand_parser(
+            klass, subcommand, **kwargs
+        )
+        parser.add_argument(
+            "--ckpt_path",
+            type=str | None,
+            default=None,
+            help="Path or address of a checkpoint, or last for the newest of this run's name.",
+        )
+        if subcommand == "predict":
+            parser.add_argument(
+                "--member", type=int, default=0, help="Whose policy, counted from 0."
+            )
+            parser.add_argument(
+                "--output",
+                type=str | None,
+                default=None,
+                help="File to write; policy.csv in the run's folder by default.",
+            )
+        return parser
+
+    def _parse_ckpt_path(self) -> None:
+        """Does nothing: what the config says beats what the checkpoint holds."""
+
+    def before_instantiate_classes(self) -> None:
+        """Lets only `fit` write a run folder."""
+        if self.subcommand != "fit":
+            self.save_config_callback = None
+
+    def _set_seed(self) -> None:
+        try:
+            super()._set_seed()
+        except ValueError as error:  # numpy's bounds
+            raise InputError(f"seed_everything: {error}") from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Adds what is not configured: results, pictures and the progress bar."""
+        config = self._get(self.config_init, "trainer")
+        self.run_logger = config["logger"]
+        self.results = Results()
+        self.settings = RecordedSettings(self._plain_config())
+        callbacks: list[pl.Callback] = [self.results, self.settings]
+        if self.subcommand == "fit":
+            callbacks += [DoseGridImages(), Announcement()]
+            if config.get("enable_progress_bar") is not False:
+                callbacks.append(FitProgressBar())
+            callbacks.append(GracefulStop(self._words))  # after the bar, which leaves the screen
+        else:
+            kwargs = {"logger": False, "enable_progress_bar": False, **kwargs}
+        if self.subcommand == "predict":
+            options = self.config_init["predict"]
+            callbacks.append(PolicyExport(options["member"], options["output"]))
+        if config.get("profiler") is None:
+            kwargs = {"profiler": _NoProfiler(), **kwargs}
+        self.trainer_defaults["callbacks"] = callbacks
+        plugins = config.get("plugins") or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        self.checkpoint_io = SafeCheckpointIO()
+        kwargs = {"plugins": [self.checkpoint_io, *plugins], **kwargs}
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ValueError) as error:
+            if not re.search("accelerator|device|backend|gpu", str(error), re.IGNORECASE):
+                raise InputError(f"trainer: {error}") from error
+            found = "cuda" if torch.cuda.is_available() else "cpu"
+            raise InputError(
+                f"trainer.accelerator={config.get('accelerator')}, trainer.devices="
+                f"{config.get('devices')} cannot be used: {error} This machine has "
+                f"{max(torch.cuda.device_count(), 1)} device(s) of kind {found}"
+            ) from error
+        cores = os.cpu_count() or 1
+        if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
+            raise InputError(
+                f"trainer.devices={trainer.num_devices} cannot be used: on the CPU a device is a "
+                f"process, and this machine has {cores} core(s)"
+            )
+        return trainer
+
+    def before_fit(self) -> None:
+        """Finds the checkpoint to go on from, and goes on in its folder."""
+        check_batch_size(self.datamodule.batch_size, self.trainer.world_size)
+        path = self._resolve_checkpoint()
+        if path is None:
+            self._prepare_data()
+            return
+        checkpoint = self._inspect_checkpoint(path)
+        if "optimizer_states" not in checkpoint:
+            raise InputError(f"checkpoint {path} holds weights alone; a fit cannot go on from it")
+        self._prepare_data()
+        step = int(checkpoint["global_step"])
+        folder = run_folder(path)
+        version = "" if folder is None else folder.name.removeprefix("version_")
+        logger = self.trainer.logger
+        if (
+            isinstance(logger, RunLogger)
+            and folder is not None
+            and folder.parent == Path(logger.root_dir).resolve()
+            and version.isdigit()
+        ):
+            logger.resume(int(version), step)
+            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, SaveConfigCallback):
+                    callback.config_filename = _free_config(folder, step)
+        Console().print(f"Going on from step {step:,} of {path}", soft_wrap=True)
+        if step >= self.trainer.max_steps > 0:
+            Console().print(
+                f"It has taken its trainer.max_steps={self.trainer.max_steps} steps already; "
+                "a larger number goes on training",
+                soft_wrap=True,
+            )
+
+    def before_validate(self) -> None:
+        """Finds the checkpoint to score."""
+        path = self._resolve_checkpoint()
+        if path is None:
+            raise InputError(
+                f"{self.subcommand} scores a checkpoint: give --ckpt_path PATH, or --ckpt_path last"
+            )
+        self._inspect_checkpoint(path)
+        self._prepare_data()
+        self.results.run_folder = run_folder(path)
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, PolicyExport):
+                callback.run_folder = run_folder(path)
+
+    before_test = before_validate
+    before_predict = before_validate
+
+    def _prepare_data(self) -> None:
+        """Collects and checks the data before anything is written or another process started."""
+        if self.trainer.is_global_zero:
+            self.datamodule.prepare_data()
+
+    def _resolve_checkpoint(self) -> str | None:
+        options = self.config_init[str(self.subcommand)]
+        path = options.get("ckpt_path")
+        if path == "last":
+            logger = self.run_logger
+            if not isinstance(logger, RunLogger):
+                raise InputError("--ckpt_path last needs trainer.logger to be a RunLogger")
+            path = str(find_last(logger.save_dir, str(logger.name)))
+        options["ckpt_path"] = path
+        return None if path is None else str(path)
+
+    def _plain_config(self) -> dict[str, Any]:
+        """The config as it would be written into the run's folder."""
+        config = self.config[str(self.subcommand)]
+        text = self._parser(self.subcommand).dump(config, skip_validation=True)
+        plain: dict[str, Any] = yaml.safe_load(text)
+        return plain
+
+    def _inspect_checkpoint(self, path: str) -> dict[str, Any]:
+        checkpoint = self.checkpoint_io.inspect(path)
+        sizes = (self.datamodule.n_states, self.datamodule.n_actions)
+        differences = compare_with(checkpoint, self.model, sizes, path)
+        check_restorable(checkpoint, self.trainer, path)
+        if self.subcommand == "fit":
+            differences += self.settings.differences(checkpoint)
+        for difference in differences:
+            Console(stderr=True).print(f"Note: {difference} (used)", soft_wrap=True)
+        return checkpoint
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        ckpt_path = self.config_init[subcommand]["ckpt_path"]
+        settled: dict[str, Any] = {"ckpt_path": ckpt_path, "weights_only": True}
+        if subcommand in ("validate", "test"):
+            settled["verbose"] = False
+        if subcommand == "predict":
+            settled["return_predictions"] = False
+        return {**super()._prepare_subcommand_kwargs(subcommand), **settled}
+
+
+class _NoProfiler(PassThroughProfiler):
+    """Lightning profiles some seventy sections a step; its own idle profiler costs 3 % of one."""
+
+    _idle = nullcontext()
+
+    def profile(self, action_name: str) -> nullcontext[None]:  # type: ignore[override]
+        return self._idle
+
+
+def _free_config(folder: Path, step: int) -> str:
+    """A name for the config of a resumed run beside the one it began with."""
+    name, number = f"config-from-step-{step}.yaml", 1
+    while (folder / name).exists():
+        name, number = f"config-from-step-{step}-{number}.yaml", number + 1
+    return name

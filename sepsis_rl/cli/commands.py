@@ -1,0 +1,173 @@
+"""The commands beside Lightning's: their options, and the functions that they call."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser, Namespace
+from rich.console import Console
+
+from sepsis_rl.cli.help import Option, options_of, print_options
+from sepsis_rl.cli.messages import explain, input_error_behind, option_names
+from sepsis_rl.cli.quiet import quiet
+from sepsis_rl.data.collection import PolicyName, behavior_policy, collect
+from sepsis_rl.errors import InputError
+from sepsis_rl.mdp import load_icu_sepsis
+
+
+def run_command(command: str, words: list[str]) -> None:
+    """Runs `select`, `report`, `scorecard`, `collect` or `export`.
+
+    Args:
+        command: Its name.
+        words: Its options.
+
+    Raises:
+        InputError: What was given cannot be used.
+    """
+    quiet()
+    functions = {
+        "select": _select,
+        "report": _report,
+        "scorecard": _scorecard,
+        "collect": _collect,
+        "export": _export,
+    }
+    functions[command](words)
+
+
+def _collect(words: list[str]) -> None:
+    parser = _Parser("collect", "Simulate episodes into a file.")
+    parser.add_argument("--output", type=str, required=True, help="File to write, .npz.")
+    parser.add_argument("--episodes", type=int, default=5000, help="How many.")
+    parser.add_argument("--seed", type=int, default=42, help="The same seed gives the same bytes.")
+    parser.add_argument(
+        "--policy", type=PolicyName, default="clinician", help="Whose decisions are recorded."
+    )
+    parser.add_argument(
+        "--epsilon", type=float, default=0.1, help="Share of random actions of epsilon_clinician."
+    )
+    options = parser.read(words)
+    if Path(options.output).exists():
+        raise InputError(f"--output {options.output} exists already; give another name")
+    mdp = load_icu_sepsis()
+    policy = behavior_policy(mdp, options.policy, epsilon=options.epsilon)
+    data = collect(mdp, policy, episodes=options.episodes, seed=options.seed)
+    data.save(options.output)
+    survived = 100 * float((data.returns() > 0).mean())
+    Console(markup=False).print(
+        f"{options.output}: {data.n_episodes:,} episodes, {len(data):,} transitions, "
+        f"{survived:.1f} % survived",
+        soft_wrap=True,
+    )
+
+
+def _export(words: list[str]) -> None:
+    from sepsis_rl.runs.members import export_member
+
+    parser = _Parser("export", "Take one member out of a sweep's checkpoint.")
+    parser.add_argument("--ckpt_path", type=str, required=True, help="Checkpoint of the sweep.")
+    parser.add_argument("--member", type=int, required=True, help="Which one, counted from 0.")
+    parser.add_argument("--output", type=str, required=True, help="Checkpoint to write.")
+    options = parser.read(words)
+    export_member(options.ckpt_path, options.member, options.output)
+    Console(markup=False).print(f"{options.output}: member {options.member}", soft_wrap=True)
+
+
+def _select(words: list[str]) -> None:
+    from sepsis_rl.ope.options import OffPolicyOptions
+    from sepsis_rl.runs.selection import select
+
+    parser = _Parser(
+        "select",
+        "Choose among checkpoints, members and runs from recorded data alone: compared on the "
+        "held-out episodes, told from the report's.",
+    )
+    parser.add_runs("+")
+    parser.add_function_arguments(select, skip={"folders", "options"})
+    parser.add_class_arguments(OffPolicyOptions)
+    given = parser.read(words).as_dict()
+    names = [field.name for field in dataclasses.fields(OffPolicyOptions)]
+    options = OffPolicyOptions(**{name: given.pop(name) for name in names})
+    select(given.pop("runs"), options=options, **given)
+
+
+def _report(words: list[str]) -> None:
+    from sepsis_rl.report.assembly import write_report
+
+    parser = _Parser(
+        "report",
+        "Write the essay's figures from finished runs, next to the exact truth: a page, pictures, "
+        "and tables of every number behind them.",
+    )
+    parser.add_runs("+")
+    parser.add_function_arguments(write_report, skip={"folders"})
+    options = parser.read(words).as_dict()
+    write_report(options.pop("runs"), **options)
+
+
+def _scorecard(words: list[str]) -> None:
+    from sepsis_rl.scorecard.assembly import scorecard
+
+    parser = _Parser(
+        "scorecard",
+        "Hold estimates from recorded data against policies of known value, on many simulated "
+        "data sets: the runs' policies and built-in ones. Stopped, the same command goes on.",
+    )
+    parser.add_runs("*")
+    parser.add_argument(
+        "--episodes", type=str, default="1000,5000,20000", help="Sizes of the data sets."
+    )
+    parser.add_function_arguments(scorecard, skip={"runs", "episodes"})
+    options = parser.read(words).as_dict()
+    sizes = options.pop("episodes")
+    try:
+        episodes = [int(size) for size in sizes.split(",")]
+    except ValueError as error:
+        raise InputError(
+            f"--episodes {sizes} cannot be used: give sizes such as 1000,5000,20000"
+        ) from error
+    scorecard(options.pop("runs"), episodes=episodes, **options)
+
+
+class _Parser(ArgumentParser):
+    """The parser of a command that is not Lightning's.
+
+    Args:
+        command: The command's name.
+        description: What it does.
+    """
+
+    def __init__(self, command: str, description: str) -> None:
+        super().__init__(prog=f"lightning {command}", description=description, allow_abbrev=False)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raises one message, without a screen of usage."""
+        raise input_error_behind(ex) or InputError(explain(message, option_names(self)))
+
+    def read(self, words: list[str]) -> Namespace:
+        """Parses the options; asked for help, prints it and ends the program."""
+        if not {"-h", "--help"}.isdisjoint(words):
+            self.print_help()  # while it parses, jsonargparse does not know what is required
+            self.exit()
+        return self.parse_args(words)
+
+    def print_help(self, file: Any = None) -> None:
+        """Prints the description, and all options with their defaults."""
+        positional = [action for action in self._actions if not action.option_strings]
+        words = [f"{action.dest.upper()}{' ...' if action.nargs else ''}" for action in positional]
+        head = " ".join([str(self.prog), *words, "[OPTIONS]"])
+        options = [
+            Option(word, "", str(action.help))
+            for word, action in zip(words, positional, strict=True)
+        ]
+        options += options_of(self).values()
+        print_options(f"{head}\n\n{self.description}", [("", options)], "")
+
+    def add_runs(self, nargs: str) -> None:
+        """Adds the folders of runs that a command reads."""
+        self.add_argument(
+            "runs", type=str, nargs=nargs, help="Folders of runs, such as runs/sweep/version_0."
+        )
