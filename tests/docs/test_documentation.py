@@ -10,7 +10,6 @@ import pytest
 
 from sepsis_rl import OfflineDataModule, clinician_policy, collect
 from sepsis_rl.mdp import TabularMDP
-from tests.conftest import CONFIGS, Command
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -93,16 +92,16 @@ def test_the_named_make_targets_exist() -> None:
             assert words.split()[0] in targets, page
 
 
-def test_every_command_is_named(lightning: Command) -> None:
+def test_every_command_is_named(lightning):
     listed = re.findall(r"^  ([a-z]+) ", lightning.main("--help").out, re.MULTILINE)
     assert {command.split()[1] for command in COMMANDS} == {*listed}
     assert all(f"`lightning {command}`" in PAGES[0].read_text() for command in listed)
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_a_command_runs(line: str, lightning: Command, runs: Path) -> None:
+def test_a_command_runs(line, lightning, runs):
     folder = runs.parent
-    shutil.copytree(CONFIGS, folder / "configs")
+    shutil.copytree(ROOT / "configs", folder / "configs")
     _, command, *options = shlex.split(line, comments=True)
     if command in FIT_COMMANDS:
         ran = lightning.main(command, *options, "--print_config")
@@ -112,7 +111,7 @@ def test_a_command_runs(line: str, lightning: Command, runs: Path) -> None:
     assert ran.code == 0, ran.err
 
 
-def test_the_config_of_a_table_is_accepted(lightning: Command, tmp_path: Path) -> None:
+def test_the_config_of_a_table_is_accepted(lightning, tmp_path):
     (config,) = blocks(ROOT / "docs" / "your-own-data.md", "yaml")
     rng = np.random.default_rng(0)
     rows = [
