@@ -1,0 +1,184 @@
+"""README and the pages of `docs/`: what they name is there, and what they show runs."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sepsis_rl import OfflineDataModule, clinician_policy, collect
+from sepsis_rl.mdp import TabularMDP
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[\w-]+)?\)")
+NAMED_FILE = re.compile(r"`((?:configs|docs|sepsis_rl|benchmarks)/[\w./-]+\.\w+)`")
+
+NOT_RUN = ("make", "docker", "sbatch", "tensorboard", "pip")
+"""First words of lines that need another program, a network or hours."""
+FIT_COMMANDS = ("fit", "validate", "test", "predict")
+SMALL = {
+    "collect": ["--episodes=20"],
+    "export": ["--member=1"],
+    "report": ["--tries=2"],
+    "scorecard": ["--episodes=50", "--data_sets=2", "--resamples=2", "--processes=1"],
+    "select": ["--resamples=5"],
+}
+"""What makes the other commands take seconds."""
+MADE_BY_THE_READER = ("configs/stays.yaml",)
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [text for kind, text in FENCE.findall(page.read_text()) if kind == language]
+
+
+def shell_lines() -> list[tuple[str, str]]:
+    """Every line of every `sh` block, with its page."""
+    return [
+        (name(page), line)
+        for page in PAGES
+        for block in blocks(page, "sh")
+        for line in block.replace("\\\n", " ").splitlines()
+    ]
+
+
+COMMANDS = sorted({line for _, line in shell_lines() if line.startswith("lightning ")})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = [link for link in LINK.findall(page.read_text()) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_named_files_are_there(page: Path) -> None:
+    files = NAMED_FILE.findall(page.read_text())
+    missing = [file for file in files if not (ROOT / file).exists()]
+    assert set(missing) <= set(MADE_BY_THE_READER)
+
+
+def test_every_page_is_in_the_site_and_in_the_readme() -> None:
+    site, readme = (ROOT / "mkdocs.yml").read_text(), PAGES[0].read_text()
+    for page in PAGES[1:]:
+        assert page.name in site
+        assert page.stem in ("api", "index") or f"docs/{page.name}" in readme
+
+
+def test_the_readme_is_short_and_says_what_it_is_not_for() -> None:
+    text = PAGES[0].read_text()
+    assert len(text.splitlines()) <= 120
+    assert "Not for clinical use." in "\n".join(text.splitlines()[:10])
+
+
+def test_every_shell_line_is_run_or_excused() -> None:
+    first_words = {line.split()[0] for _, line in shell_lines()}
+    assert first_words <= {"lightning", *NOT_RUN}
+
+
+def test_the_named_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        code = " ".join([*blocks(page, "sh"), *re.findall(r"`(make [^`]*)`", page.read_text())])
+        for words in re.findall(r"\bmake ((?:[a-z-]+ ?)+)", code):
+            assert words.split()[0] in targets, page
+
+
+def test_every_command_is_named(lightning):
+    listed = re.findall(r"^  ([a-z]+) ", lightning.main("--help").out, re.MULTILINE)
+    assert {command.split()[1] for command in COMMANDS} == {*listed}
+    assert all(f"`lightning {command}`" in PAGES[0].read_text() for command in listed)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_runs(line, lightning, runs):
+    folder = runs.parent
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    _, command, *options = shlex.split(line, comments=True)
+    if command in FIT_COMMANDS:
+        ran = lightning.main(command, *options, "--print_config")
+        assert "class_path: sepsis_rl.algorithms." in ran.out
+    else:
+        ran = lightning.main(command, *options, *SMALL[command])
+    assert ran.code == 0, ran.err
+
+
+def test_the_config_of_a_table_is_accepted(lightning, tmp_path):
+    (config,) = blocks(ROOT / "docs" / "your-own-data.md", "yaml")
+    rng = np.random.default_rng(0)
+    rows = [
+        f"{stay},{rng.integers(300)},{rng.integers(9)},{int(step == 2 and stay % 2)}"
+        for stay in range(40)
+        for step in range(3)
+    ]
+    header = "stay_id,cluster,dose,survived"
+    (tmp_path / "stays.csv").write_text("\n".join([header, *rows]))
+    (tmp_path / "stays.yaml").write_text(config)
+    ours = [option for option in lightning.small if "episodes" not in option]
+    ran = lightning.main("fit", "--config=stays.yaml", *ours)
+    assert ran.code == 0, ran.err
+    assert (tmp_path / "runs" / "stays" / "version_0" / "metrics.json").is_file()
+
+
+# -- Python ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run_python(page: Path, **known: object) -> dict[str, object]:
+    """Runs a page's Python with ten training steps, and returns its names."""
+    text = re.sub(r"max_steps=\d+", "max_steps=10", "\n".join(blocks(page, "python")))
+    names: dict[str, object] = dict(known)
+    exec(compile(text, page, "exec"), names)
+    return names
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.filterwarnings("ignore:`ModelCheckpoint")
+def test_the_readmes_python_runs(
+    in_an_empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = run_python(ROOT / "README.md")
+    assert isinstance(names["data"], OfflineDataModule)
+    assert 0.63 < float(capsys.readouterr().out.split()[-1]) < 0.876
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_the_tutorial_runs_and_says_what_comes_out(
+    in_an_empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = run_python(ROOT / "docs" / "tutorial.md")
+    survival = names["survival"]
+    assert isinstance(survival, dict)
+    shown = {key: f"{100 * value:.2f} %" for key, value in survival.items()}
+    text = (ROOT / "docs" / "tutorial.md").read_text()
+    assert all(shown[policy] in text for policy in ("clinician", "random", "optimal"))
+    assert len(survival) == 6  # two members, each with a name of its own
+    assert (in_an_empty_folder / "survival.png").stat().st_size > 10_000
+    assert "optimal" in capsys.readouterr().out
+
+
+def test_the_python_of_off_policy_evaluation_runs(
+    in_an_empty_folder: Path, mdp: TabularMDP
+) -> None:
+    policy = clinician_policy(mdp)
+    collect(mdp, policy, episodes=50, seed=1).save("episodes.npz")
+    names = run_python(ROOT / "docs" / "off-policy-evaluation.md", table=policy.probabilities)
+    assert names["scores"].interval("fqe").estimate.shape == (1,)
+
+
+def test_every_python_block_is_run() -> None:
+    pages = {name(page) for page in PAGES if blocks(page, "python")}
+    assert pages == {"README.md", "docs/tutorial.md", "docs/off-policy-evaluation.md"}
