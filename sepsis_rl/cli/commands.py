@@ -148,11 +148,15 @@ class _Parser(ArgumentParser):
         raise input_error_behind(ex) or InputError(explain(message, option_names(self)))
 
     def read(self, words: list[str]) -> Namespace:
-        """Parses the options; asked for help, prints it and ends the program."""
+        """Parses the options; asked for help, prints it and ends the program.
+
+        A switch is given by its name alone.
+        """
         if not {"-h", "--help"}.isdisjoint(words):
             self.print_help()  # while it parses, jsonargparse does not know what is required
             self.exit()
-        return self.parse_args(words)
+        switches = {f"--{a.dest}" for a in self._actions if a.metavar == "{true,false}"}
+        return self.parse_args([f"{w}=true" if w in switches else w for w in words])
 
     def print_help(self, file: Any = None) -> None:
         """Prints the description, and all options with their defaults."""

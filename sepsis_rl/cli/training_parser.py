@@ -81,7 +81,7 @@ class TrainingParser(LightningArgumentParser):
         print_options(
             f"lightning {command} --config FILE [OPTIONS]\n\n{self.description}",
             groups.items(),
-            f"lightning {command} --config FILE --print_config writes a config with all settings\n"
+            f"lightning {command} --config FILE --print_config writes all settings as a config\n"
             f"lightning {command} --help_all shows every option of Lightning's",
         )
 

@@ -1,0 +1,40 @@
+"""How people are told."""
+
+import io
+import sys
+
+import pytest
+from rich.console import Console
+
+from sepsis_rl.display import framed_table, progress_bar
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_progress_is_shown_on_a_terminal_alone(monkeypatch, stream):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", stream())
+    with progress_bar() as progress:
+        progress.advance(progress.add_task("Collecting", total=2), 1)
+        progress.refresh()
+    assert ("Collecting" in sys.stderr.getvalue()) == (stream is Terminal)
+
+
+def test_a_framed_table_holds_title_rows_and_caption():
+    table = framed_table("Survival", "4 hours.")
+    table.add_column("policy")
+    table.add_column("steps", justify="right")
+    table.add_row("CQL", "9.24")
+    console = Console(file=io.StringIO(), width=60)
+    console.print(table)
+    lines = [line.strip() for line in console.file.getvalue().splitlines()]
+    assert [line for line in lines if line and set(line) != {"─"}] == [
+        "Survival",
+        "policy  steps",
+        "CQL      9.24",
+        "4 hours.",
+    ]
