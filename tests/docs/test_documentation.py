@@ -179,6 +179,22 @@ def test_the_config_of_a_table_is_accepted(lightning, tmp_path):
     assert (tmp_path / "runs" / "stays" / "version_0" / "metrics.json").is_file()
 
 
+def test_the_readmes_results_without_a_network_are_those_of_the_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    survival = importlib.import_module("draw_survival").references()
+    lines = [line.split(" | ") for line in PAGES[0].read_text().splitlines() if " | " in line]
+    shown = {cells[0].removeprefix("| ").partition(":")[0]: cells[1] for cells in lines}
+    for row, reference in (
+        ("random", "random"),
+        ("clinician", "clinician"),
+        ("tabular", "tabular, same data"),
+        ("optimal", "optimum"),
+    ):
+        assert shown[row] == f"{100 * survival[reference]:.2f}"
+
+
 # -- Python ------------------------------------------------------------------------------------
 
 
