@@ -47,10 +47,10 @@ format: $(STAMP) ## format the code and mend what can be mended (ruff)
 type: $(STAMP) ## check types (mypy --strict)
 	@$(BIN)/mypy
 
-test: $(STAMP) ## run the tests, without the slow ones
+test: lint type docs ## check style, types and documentation, run the tests without the slow ones
 	@$(PYTEST) -m "not slow" $(ARGS)
 
-test-full: lint type ## check style and types, run all tests
+test-full: lint type docs ## the same with all tests
 	@$(PYTEST) $(ARGS)
 
 train: $(STAMP) ## train CQL: lightning fit --config configs/cql.yaml

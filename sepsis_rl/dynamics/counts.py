@@ -97,15 +97,18 @@ class CountedEpisodes:
             values = np.ones(len(column)) if values is None else values
             return sp.csr_array((values, (episode, column)), shape=(n_episodes, n_columns))
 
-        pair, goes_on, paid = observation * n_actions + action, ~terminated, reward != 0
+        pair, paid = observation * n_actions + action, reward != 0
         triples, which = np.unique(
-            (pair * n_states + next_observation)[goes_on], return_inverse=True
+            (pair * n_states + next_observation)[~terminated], return_inverse=True
         )
-        source, self._target = np.divmod(triples, n_states)
+        source, target = np.divmod(triples, n_states)
+        # Indices of 32 bits where they do: sparse products wait for memory.
+        self._target = target.astype(sp.get_index_dtype(maxval=n_states))
         self._row_ends = np.cumsum(np.bincount(source, minlength=n_pairs))
-        # (episodes, ...): how often an episode has a transition and a pair, what it is paid.
-        self._transitions = by_episode(episode[goes_on], which, len(triples))
-        self._pairs = by_episode(episode, pair, n_pairs)
+        # (episodes, ...): how often an episode goes on by a transition, ends with a pair, what it
+        # is paid for a pair, and where it starts.
+        self._transitions = by_episode(episode[~terminated], which, len(triples))
+        self._ends = by_episode(episode[terminated], pair[terminated], n_pairs)
         self._rewards = by_episode(episode[paid], pair[paid], n_pairs, reward[paid])
         self._starts = by_episode(np.arange(n_episodes), starts, n_states)
 
@@ -120,26 +123,26 @@ class CountedEpisodes:
         Args:
             weights: How often each episode counts, float64 (samples, episodes).
         """
-        samples, n_transitions = len(weights), self.n_transitions
-        n_states, n_pairs = samples * self.n_states, samples * self.n_states * self.n_actions
-        # Indices of 32 bits where they do: sparse products wait for memory.
-        dtype = sp.get_index_dtype(maxval=max(n_pairs, samples * n_transitions))
+        samples, shape = len(weights), (len(weights) * self.n_states, self.n_actions)
+        n_pairs = shape[0] * shape[1]
+        dtype = sp.get_index_dtype(maxval=max(n_pairs, samples * self.n_transitions))
         sample = np.arange(samples, dtype=dtype)[:, None]
-        targets = self._target.astype(dtype) + sample * self.n_states
-        ends = self._row_ends.astype(dtype) + sample * n_transitions
-        shape = (n_states, self.n_actions)
+        targets = self._target + sample * self.n_states
+        row_ends = self._row_ends + sample * self.n_transitions
+        transitions = sp.csr_array(
+            (
+                (weights @ self._transitions).ravel(),
+                targets.ravel(),
+                np.append(0, row_ends).astype(dtype),
+            ),
+            shape=(n_pairs, shape[0]),
+        )
+        goes_on = transitions @ np.ones(shape[0])
         n_episodes = weights.sum(axis=1, keepdims=True)
         return Counts(
-            pairs=(weights @ self._pairs).reshape(shape),
-            transitions=sp.csr_array(
-                (
-                    (weights @ self._transitions).ravel(),
-                    targets.ravel(),
-                    np.append(dtype(0), ends),
-                ),
-                shape=(n_pairs, n_states),
-            ),
+            pairs=(goes_on + (weights @ self._ends).ravel()).reshape(shape),
+            transitions=transitions,
             reward_sums=(weights @ self._rewards).reshape(shape),
-            start=((weights @ self._starts) / n_episodes).ravel(),
+            start=(weights @ self._starts / n_episodes).ravel(),
             mean_return=weights @ self.returns / n_episodes[:, 0],
         )

@@ -44,13 +44,13 @@ def pooled_dynamics(counts: Counts, prior: float = 0.0, unseen: Unseen = "pooled
     seen = counts.pairs > 0
     n_state = counts.pairs.sum(axis=1, keepdims=True)
     visited = n_state > 0
-    # A pair that is all its state has is the state's pooled row: where that ties it with pairs
-    # never seen, no rounding shall decide.
-    own_row = seen & ((counts.pairs < n_state) | (unseen == "zero"))
+    # A pair that is all that its state has is like the state's pooled row; rounding shall not tell
+    # it from the pairs that borrow that row.
+    has_own_row = seen & ((counts.pairs < n_state) | (unseen == "zero"))
     # What one recorded transition of the pair, and one of its state, weighs in the pair's mean.
-    weight = np.divide(1.0, counts.pairs + prior, out=np.zeros(seen.shape), where=own_row)
-    share = np.where(own_row, prior * weight, 1.0 if unseen == "pooled" else 0.0)
-    share = np.divide(share, n_state, out=np.zeros(seen.shape), where=visited)
+    weight = has_own_row / (counts.pairs + prior + ~seen)
+    share = np.where(has_own_row, prior * weight, 1.0 if unseen == "pooled" else 0.0)
+    share *= visited / (n_state + ~visited)
     rewards = weight * counts.reward_sums + share * counts.reward_sums.sum(axis=1, keepdims=True)
     if unseen == "pooled":
         mean_return = np.repeat(counts.mean_return, n_states // counts.n_samples)

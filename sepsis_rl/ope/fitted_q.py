@@ -17,8 +17,8 @@ from sepsis_rl.planning import solve_chain
 
 # More visits than this, to whatever state, are the rounding of a loop that is never left.
 _MOST_VISITS: Final = 1e9
-# What a processor's cache holds is counted and solved in half the time.
-_TRANSITIONS_AT_ONCE: Final = 2**19
+# With more at once, counting and solving leave the processor's cache and take longer.
+_TRANSITIONS_AT_ONCE: Final = 2**20
 
 
 @dataclass(frozen=True)

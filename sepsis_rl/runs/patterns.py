@@ -54,13 +54,23 @@ def exactly(value: Any) -> Callable[[Any], bool]:
     return lambda held: type(held) is type(value) and bool(held == value)
 
 
+def is_count(value: Any) -> bool:
+    """Whether it is an integer from 0 on that tensors can hold."""
+    return type(value) is int and 0 <= value < 2**63
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a float, or an integer that tensors can hold."""
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)
+
+
 def is_plain(value: Any, depth: int = _DEPTH) -> bool:
     """Whether a value consists of numbers, texts and None, in lists and under names."""
     if isinstance(value, dict):
         value = [part for item in value.items() for part in item]
     if isinstance(value, list | tuple):
         return depth > 0 and all(is_plain(part, depth - 1) for part in value)
-    return value is None or isinstance(value, int | float | str)
+    return value is None or isinstance(value, str) or is_number(value)
 
 
 def pattern_of(value: Any, loose: bool = False) -> Any:
@@ -76,5 +86,5 @@ def pattern_of(value: Any, loose: bool = False) -> Any:
     if isinstance(value, Tensor):
         return lambda held: isinstance(held, Tensor) and held.shape == value.shape
     if loose and (value is None or isinstance(value, int | float)):
-        return object if value is None else int | float
-    return type(value)
+        return object if value is None else is_number
+    return is_count if type(value) is int else type(value)

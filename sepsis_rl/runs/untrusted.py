@@ -23,7 +23,15 @@ from torch import Tensor
 from sepsis_rl.algorithms import OfflineAlgorithm
 from sepsis_rl.algorithms.base import CHECKPOINT_FORMAT
 from sepsis_rl.errors import InputError
-from sepsis_rl.runs.patterns import WRONG_ENTRY, exactly, is_plain, mismatch, pattern_of
+from sepsis_rl.runs.patterns import (
+    WRONG_ENTRY,
+    exactly,
+    is_count,
+    is_number,
+    is_plain,
+    mismatch,
+    pattern_of,
+)
 
 # What torch's weights-only reader raises on bytes that are no checkpoint, found by trying many.
 _UNREADABLE = (*WRONG_ENTRY, pickle.UnpicklingError, struct.error, EOFError, AssertionError)
@@ -40,18 +48,18 @@ _CHECKPOINT: Final[dict[Any, Any]] = {
     "sepsis_rl": {
         "format": int,
         "algorithm": str,
-        "members": [{str: int | float}],
+        "members": [{str: is_number}],
         "names": [str],
         str: object,
     },
     "state_dict": dict,
     "hyper_parameters": {str: is_plain},
-    "global_step": lambda step: isinstance(step, int) and step >= 0,
+    "global_step": is_count,
     "pytorch-lightning_version": lambda version: Version(version) >= _OLDEST_LIGHTNING,
     "OfflineDataModule?": {"content_hash": str},
     "callbacks?": {
         "PolicyEvaluation?": {
-            "history": [{"step": int, "members": [{str: int | float}]}],
+            "history": [{"step": is_count, "members": [{str: is_number}]}],
             "policies?": {int: _is_table},
         },
         "RecordedSettings?": {"settings": {str: is_plain}, "hash": str},
@@ -140,7 +148,7 @@ def check_optimizer(checkpoint: dict[str, Any], module: OfflineAlgorithm, path: 
     parameters = list(module.q_network.parameters())
     (ours,) = module.configure_optimizers().param_groups
     group: dict[str, Any] = {name: exactly(value) for name, value in ours.items()}
-    group["lr"] = int | float  # set when a fit starts
+    group["lr"] = is_number  # set when a fit starts
     group["params"] = exactly(list(range(len(parameters))))
     state = {
         place: {

@@ -48,12 +48,12 @@ def test_what_is_logged(data, trainer, module):
         trainer, module
     )
     expected = evaluate_off_policy(
-        [module.policy(0), module.policy(1)],
+        module.policies(),
         Episodes(data.held_out, 716, 25),
         options=OffPolicyOptions(epsilon=0.05, clip=1e-3, resamples=30, seed=3),
     )
     unclipped = evaluate_off_policy(
-        [module.policy(0), module.policy(1)],
+        module.policies(),
         Episodes(data.held_out, 716, 25),
         options=OffPolicyOptions(epsilon=0.05),
     )

@@ -59,7 +59,7 @@ def tally(episodes: list[list[Row]], weights: np.ndarray, n_states: int, n_actio
 
 @st.composite
 def recorded(draw: st.DrawFn) -> tuple[list[list[Row]], np.ndarray, int, int]:
-    """Episodes, weights (samples, episodes) of 0 to 2, and the numbers of states and actions."""
+    """Episodes, weights (samples, episodes), and the numbers of states and actions."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     n_states, n_actions, n_samples, n_episodes = (
         draw(st.integers(1, most)) for most in (5, 4, 3, 6)
@@ -83,4 +83,5 @@ def recorded(draw: st.DrawFn) -> tuple[list[list[Row]], np.ndarray, int, int]:
         )
     weights = rng.integers(3, size=(n_samples, n_episodes)).astype(np.float64)
     weights[:, rng.integers(n_episodes)] = 2.0  # no sample is empty
-    return episodes, weights, n_states, n_actions
+    # An episode may also count for less than one.
+    return episodes, weights * draw(st.sampled_from([1.0, 0.25])), n_states, n_actions

@@ -7,7 +7,7 @@ from sepsis_rl.data.collection import collect
 from sepsis_rl.dynamics import UNSEEN_RULES, true_dynamics
 from sepsis_rl.errors import InputError
 from sepsis_rl.ope import Episodes
-from sepsis_rl.ope.fitted_q import FittedQEvaluation, count_episodes
+from sepsis_rl.ope.fitted_q import FittedQEvaluation, count_episodes, refitted_values
 from sepsis_rl.planning import evaluate
 
 
@@ -221,3 +221,19 @@ def test_a_loop_that_the_policy_stays_in_or_leaves(make_records) -> None:
     leaves = 0.999 * stay + 0.001 * stay[:, ::-1]
     fitted = fit(leaves, episodes, np.ones((1, 1)))
     assert fitted.value[0] == pytest.approx(1, abs=1e-9)
+
+
+def test_samples_are_refitted_a_few_at_a_time(
+    make_random_records, random_tables, monkeypatch
+) -> None:
+    episodes = Episodes(make_random_records(17), 4, 3, gamma=0.9)
+    counted, tables = count_episodes(episodes), random_tables(18)
+    weights = np.random.default_rng(0).integers(3, size=(5, 40)).astype(float)
+    told: list[int] = []
+    monkeypatch.setattr("sepsis_rl.ope.fitted_q._TRANSITIONS_AT_ONCE", 2 * counted.n_transitions)
+    values = refitted_values(tables, counted, weights, gamma=0.9, advance=told.append)
+    assert told == [2, 2, 2, 2, 1, 1]  # of two policies
+    for sample, row in enumerate(weights):
+        alone = FittedQEvaluation(counted.sample(row[None]), gamma=0.9)
+        expected = np.concatenate([alone.fit(table).value for table in tables])
+        np.testing.assert_allclose(values[sample], expected, atol=1e-6)

@@ -286,6 +286,7 @@ def test_entries_that_lightning_cannot_restore_are_refused(resume):
         lambda held: held.pop("lr_schedulers"),
         lambda held: progress(held).pop("current"),
         lambda held: progress(held)["current"].update(ready=1.0),
+        lambda held: progress(held)["current"].update(ready=10**30),
         lambda held: progress(held)["current"].update(new=1),
         lambda held: held["loops"]["fit_loop"]["state_dict"].update(combined_loader=[1]),
         lambda held: held.update(global_step=9),
@@ -302,7 +303,7 @@ def test_entries_that_lightning_cannot_restore_are_refused(resume):
         assert "last.ckpt" in ran.err
 
 
-VALUES = (None, "", "x", 5, -1, 1.5, True, [], [1], {}, {"a": 1}, {5: 5}, (1,), 10**400, 1j, b"x")
+VALUES = (None, "", "x", 5, -1, 1.5, True, [], [1], {}, {5: 5}, (1,), 10**30, 10**5000, 1j, b"x")
 TENSORS = (
     torch.tensor(1.0),
     torch.ones(2),
