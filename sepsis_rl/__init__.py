@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sepsis_rl.algorithms.bc import BC
     from sepsis_rl.algorithms.cql import CQL
     from sepsis_rl.algorithms.dqn import DQN
+    from sepsis_rl.callbacks.off_policy import OffPolicyEvaluation
+    from sepsis_rl.callbacks.policy_evaluation import PolicyEvaluation
     from sepsis_rl.data.collection import behavior_policy, collect
     from sepsis_rl.data.datamodule import OfflineDataModule
     from sepsis_rl.data.transitions import Transitions
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from sepsis_rl.dynamics.pooled import pooled_dynamics
     from sepsis_rl.dynamics.truth import true_dynamics
     from sepsis_rl.envs import BatchedSepsisEnv, make_env
+    from sepsis_rl.errors import InputError
     from sepsis_rl.mdp import TabularMDP, load_icu_sepsis
     from sepsis_rl.ope.episodes import Episodes
     from sepsis_rl.ope.estimates import evaluate_off_policy
@@ -46,9 +49,12 @@ __all__ = [
     "BatchedSepsisEnv",
     "Dynamics",
     "Episodes",
+    "InputError",
+    "OffPolicyEvaluation",
     "OfflineAlgorithm",
     "OfflineDataModule",
     "Policy",
+    "PolicyEvaluation",
     "TabularMDP",
     "Transitions",
     "__version__",
@@ -73,6 +79,8 @@ _MODULES: Final = {
     "algorithms.bc": ("BC",),
     "algorithms.cql": ("CQL",),
     "algorithms.dqn": ("DQN",),
+    "callbacks.off_policy": ("OffPolicyEvaluation",),
+    "callbacks.policy_evaluation": ("PolicyEvaluation",),
     "data.collection": ("behavior_policy", "collect"),
     "data.datamodule": ("OfflineDataModule",),
     "data.transitions": ("Transitions",),
@@ -80,6 +88,7 @@ _MODULES: Final = {
     "dynamics.pooled": ("pooled_dynamics",),
     "dynamics.truth": ("true_dynamics",),
     "envs": ("BatchedSepsisEnv", "make_env"),
+    "errors": ("InputError",),
     "mdp": ("TabularMDP", "load_icu_sepsis"),
     "ope.episodes": ("Episodes",),
     "ope.estimates": ("evaluate_off_policy",),
@@ -90,13 +99,15 @@ _MODULES: Final = {
 _MODULE_OF: Final = {name: module for module, names in _MODULES.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
-    """Imports a name of `__all__` from its module, and keeps it."""
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # to a type checker a name that is not there would be there
+
+    def __getattr__(name: str) -> Any:
+        """Imports a name of `__all__` from its module, and keeps it."""
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -1,5 +1,6 @@
 """README and the pages of `docs/`: what they name is there, and what they show runs."""
 
+import importlib
 import re
 import shlex
 import shutil
@@ -18,8 +19,15 @@ FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[\w-]+)?\)")
 NAMED_FILE = re.compile(r"`((?:configs|docs|sepsis_rl|benchmarks)/[\w./-]+\.\w+)`")
 
-NOT_RUN = ("make", "docker", "sbatch", "tensorboard", "pip")
-"""First words of lines that need another program, a network or hours."""
+NOT_RUN = {
+    "make": "test_the_named_make_targets_exist; the commands of its recipes are run below",
+    "docker": "nothing: it needs a daemon",
+    "pip": "nothing: it needs a network; `make test` comes after an installation like it",
+    "sbatch": "tests/scenarios/test_slurm.py",
+}
+"""First words of lines that need another program, a network or hours, and what tests them."""
+SEVERAL_DEVICES = "--trainer.num_nodes"
+"""Lines with this option are tested by tests/scenarios/test_distributed.py, here to be accepted."""
 FIT_COMMANDS = ("fit", "validate", "test", "predict")
 SMALL = {
     "collect": ["--episodes=20"],
@@ -50,7 +58,13 @@ def shell_lines() -> list[tuple[str, str]]:
     ]
 
 
-COMMANDS = sorted({line for _, line in shell_lines() if line.startswith("lightning ")})
+COMMANDS = sorted(
+    {
+        shlex.join(shlex.split(line, comments=True))
+        for _, line in shell_lines()
+        if line.startswith("lightning ")
+    }
+)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -98,34 +112,87 @@ def test_every_command_is_named(lightning):
     assert all(f"`lightning {command}`" in PAGES[0].read_text() for command in listed)
 
 
-@pytest.mark.parametrize("line", COMMANDS)
-def test_a_command_runs(line, lightning, runs):
-    folder = runs.parent
-    shutil.copytree(ROOT / "configs", folder / "configs")
-    _, command, *options = shlex.split(line, comments=True)
-    if command in FIT_COMMANDS:
+@pytest.fixture
+def folder(lightning, runs):
+    """Where a reader of the pages would be: with configs, finished runs, and records."""
+    shutil.copytree(ROOT / "configs", runs.parent / "configs")
+    return runs.parent
+
+
+SLOW = (
+    "lightning fit --config configs/cql.yaml --model.alpha '[0.01,0.05]' --model.seed '[1,2,3,4]'",
+    "lightning fit --config configs/sweep.yaml",
+    "lightning fit --config configs/sweep.yaml --model.share 2/3",
+    "lightning fit --config configs/sweep.yaml --model.share 3/3",
+    "lightning report runs/sweep/version_0 runs/bc/version_0 --output report",
+    "lightning scorecard runs/cql/version_0 runs/sweep/version_0 --output card",
+)
+"""Commands of more than a few seconds; other tests run each of them in another form."""
+
+
+def test_the_slow_commands_are_still_shown() -> None:
+    assert {*SLOW} <= {*COMMANDS}
+
+
+@pytest.mark.parametrize(
+    "line", [pytest.param(c, marks=[pytest.mark.slow] * (c in SLOW)) for c in COMMANDS]
+)
+def test_a_command_runs(line, lightning, folder):
+    _, command, *options = shlex.split(line)
+    if command not in FIT_COMMANDS:
+        ran = lightning.main(command, *options, *SMALL[command])
+    elif SEVERAL_DEVICES in options or "--print_config" in options:
         ran = lightning.main(command, *options, "--print_config")
         assert "class_path: sepsis_rl.algorithms." in ran.out
     else:
-        ran = lightning.main(command, *options, *SMALL[command])
+        if "episodes.npz" in options:
+            assert lightning.main("collect", "--episodes=40", "--output=episodes.npz").code == 0
+        if "stays.csv" in options:
+            header = "episode,observation,action,reward"
+            (folder / "stays.csv").write_text("\n".join([header, *stays()]))
+        before = {*folder.glob("runs/*/*/metrics.json")}
+        # The finished runs have taken ten steps.
+        ran = lightning.main(command, *options, *lightning.small, "--trainer.max_steps=12")
+        made = {*folder.glob("runs/*/*/metrics.json")} - before
+        assert len(made) == (command == "fit" and "--ckpt_path" not in options)
     assert ran.code == 0, ran.err
 
 
-def test_the_config_of_a_table_is_accepted(lightning, tmp_path):
-    (config,) = blocks(ROOT / "docs" / "your-own-data.md", "yaml")
+def stays():
+    """Rows of 40 stays of three decisions: stay, state, action, and whether it was survived."""
     rng = np.random.default_rng(0)
-    rows = [
+    return [
         f"{stay},{rng.integers(300)},{rng.integers(9)},{int(step == 2 and stay % 2)}"
         for stay in range(40)
         for step in range(3)
     ]
+
+
+def test_the_config_of_a_table_is_accepted(lightning, tmp_path):
+    (config,) = blocks(ROOT / "docs" / "your-own-data.md", "yaml")
     header = "stay_id,cluster,dose,survived"
-    (tmp_path / "stays.csv").write_text("\n".join([header, *rows]))
+    (tmp_path / "stays.csv").write_text("\n".join([header, *stays()]))
     (tmp_path / "stays.yaml").write_text(config)
     ours = [option for option in lightning.small if "episodes" not in option]
     ran = lightning.main("fit", "--config=stays.yaml", *ours)
     assert ran.code == 0, ran.err
     assert (tmp_path / "runs" / "stays" / "version_0" / "metrics.json").is_file()
+
+
+def test_the_readmes_results_without_a_network_are_those_of_the_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    survival = importlib.import_module("draw_survival").references()
+    lines = [line.split(" | ") for line in PAGES[0].read_text().splitlines() if " | " in line]
+    shown = {cells[0].removeprefix("| ").partition(":")[0]: cells[1] for cells in lines}
+    for row, reference in (
+        ("random", "random"),
+        ("clinician", "clinician"),
+        ("tabular", "tabular, same data"),
+        ("optimal", "optimum"),
+    ):
+        assert shown[row] == f"{100 * survival[reference]:.2f}"
 
 
 # -- Python ------------------------------------------------------------------------------------
@@ -168,6 +235,24 @@ def test_the_tutorial_runs_and_says_what_comes_out(
     assert len(survival) == 6  # two members, each with a name of its own
     assert (in_an_empty_folder / "survival.png").stat().st_size > 10_000
     assert "optimal" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_the_tutorial_shows_its_own_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    page = (ROOT / "docs" / "tutorial.md").read_text().splitlines()
+    ran = importlib.import_module("run_tutorial").run("\n".join(page), tmp_path).splitlines()
+    learned = [line.startswith("CQL alpha") for line in page]
+    assert sum(learned) == 4
+    # Other processors round otherwise, and a thousand steps make more of it.
+    for shown, now, loosely in zip(page, ran, learned, strict=True):
+        if not loosely:
+            assert now == shown, "python docs/run_tutorial.py"
+            continue
+        assert now[:20] == shown[:20]
+        percent = ([float(n) for n in re.findall(r"\d+\.\d+", line[20:])] for line in (now, shown))
+        np.testing.assert_allclose(*percent, atol=4)
 
 
 def test_the_python_of_off_policy_evaluation_runs(

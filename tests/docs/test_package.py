@@ -1,5 +1,6 @@
 """What can be imported from `sepsis_rl` itself, and what that costs."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -53,7 +54,32 @@ def test_a_name_that_is_not_there_is_named() -> None:
 
 
 def test_all_is_what_type_checkers_see() -> None:
-    source = Path(sepsis_rl.__file__).read_text(encoding="utf-8")
-    checked = source.partition("if TYPE_CHECKING:")[2].partition("__version__")[0]
-    for name in sepsis_rl.__all__:
-        assert name == "__version__" or name in checked
+    tree = ast.parse(Path(sepsis_rl.__file__).read_text(encoding="utf-8"))
+    (seen,) = (
+        node.body
+        for node in tree.body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    )
+    imports = [node for node in seen if isinstance(node, ast.ImportFrom)]
+    assert {
+        alias.name: node.module.removeprefix("sepsis_rl.")
+        for node in imports
+        for alias in node.names
+        if node.module is not None
+    } == sepsis_rl._MODULE_OF
+    assert {*sepsis_rl.__all__} == {"__version__", *sepsis_rl._MODULE_OF}
+
+
+@pytest.mark.slow
+def test_type_checkers_see_these_names_and_no_others(tmp_path: Path) -> None:
+    names = ", ".join(sepsis_rl.__all__)
+    (tmp_path / "all.py").write_text(f"from sepsis_rl import {names}\nreveal_type(CQL(alpha=0.5))")
+    (tmp_path / "sac.py").write_text("from sepsis_rl import SAC")
+    words = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent"]
+    words.append(f"--cache-dir={tmp_path / 'cache'}")
+    files = ["all.py", "sac.py"]
+    ran = subprocess.run([*words, *files], cwd=tmp_path, capture_output=True, text=True)
+    problems = [line for line in ran.stdout.splitlines() if " error: " in line]
+    assert len(problems) == 1, ran.stdout + ran.stderr
+    assert problems[0].startswith('sac.py:1: error: Module "sepsis_rl" has no attribute "SAC"')
+    assert 'Revealed type is "sepsis_rl.algorithms.cql.CQL"' in ran.stdout
