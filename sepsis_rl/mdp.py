@@ -73,6 +73,18 @@ class DoseGrid:
         """The (IV-fluid level, vasopressor level) of an action or of an array of actions."""
         return action // self.n_vasopressor_levels, action % self.n_vasopressor_levels
 
+    def features(self) -> FloatArray:
+        """What effects of doses are taken to depend on, (n_actions, 3).
+
+        The IV-fluid level, centered, the vasopressor level, both in units of the middle one, and
+        whether there is any vasopressor.
+        """
+        fluid, vasopressor = self.levels(np.arange(self.n_actions))
+        middle_fluid = max(self.n_iv_fluid_levels - 1, 1) / 2
+        middle_vasopressor = max(self.n_vasopressor_levels - 1, 1) / 2
+        columns = (fluid / middle_fluid - 1, vasopressor / middle_vasopressor, vasopressor > 0)
+        return np.stack(columns, axis=1).astype(np.float64)
+
     def name(self, action: int) -> str:
         """An action in words, such as "IV fluid 2, vasopressor 0"."""
         iv_fluid_level, vasopressor_level = self.levels(action)

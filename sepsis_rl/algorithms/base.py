@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from sepsis_rl.algorithms.networks import QNetwork
 from sepsis_rl.algorithms.optimizer import MemberAdam, clip_grad_norm_by_member
 from sepsis_rl.algorithms.population import Population
-from sepsis_rl.data.batches import Batch
+from sepsis_rl.data.batches import RowBatch
+from sepsis_rl.data.datamodule import OfflineDataModule
+from sepsis_rl.data.whole import Batch
 from sepsis_rl.errors import InputError
+from sepsis_rl.mdp import BoolArray
 from sepsis_rl.metrics import MemberMean
 from sepsis_rl.policies import Policy, policies_from_scores
 
-CHECKPOINT_FORMAT: Final = 2
-"""Since 2 a checkpoint holds the action mask, without which no masked policy can be rebuilt."""
+CHECKPOINT_FORMAT: Final = 3
+"""Since 2 a checkpoint holds the action mask, without which no masked policy can be rebuilt; since
+3 `actions` says what the mask is."""
+
+ACTIONS: Final = ("all", "supported", "admissible")
+"""What policies may choose among."""
 
 
 class OfflineAlgorithm(Population):
@@ -31,10 +39,15 @@ class OfflineAlgorithm(Population):
 
     Args:
         learning_rate: Adam's step size; may be a list.
+        schedule: Learning rate over the steps of the run: `constant`, or `cosine` down to 0, which
+            ends where the noise of the last steps has died away.
         embedding_dim: Width of the learned state vector.
         hidden_dims: Widths of the hidden layers.
-        min_action_count: The policy chooses among actions that the training data has at least this
-            often in the state (0: among all). A state without any such action keeps all.
+        actions: What the policy, and the value of a next state, choose among: `all`; `supported`,
+            those recorded in the state at least `min_action_count` times; `admissible`, those that
+            the environment publishes, which are all where it publishes none. A state without any
+            such action keeps all.
+        min_action_count: How often an action is recorded where it is supported, at least.
         kwargs: Those of `Population`.
     """
 
@@ -47,20 +60,31 @@ class OfflineAlgorithm(Population):
         self,
         *,
         learning_rate: float | list[float] = 3e-4,
+        schedule: Literal["constant", "cosine"] = "constant",
         embedding_dim: int = 256,
         hidden_dims: Sequence[int] = (256, 256),
-        min_action_count: int = 0,
+        actions: Literal["all", "supported", "admissible"] = "all",
+        min_action_count: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.check("learning_rate", "a number above 0", lambda value: 0 < value < math.inf)
-        self.check("min_action_count", "an integer from 0 upward", lambda value: value >= 0)
+        self.check("schedule", "constant or cosine", ("constant", "cosine").__contains__)
+        self.check("actions", "all, supported or admissible", ACTIONS.__contains__)
+        self.check("min_action_count", "an integer from 1 upward", lambda value: value >= 1)
+        if actions != "supported" and min_action_count != 1:
+            raise InputError(
+                f"model.min_action_count={min_action_count} cannot be used with model.actions="
+                f"{actions}: it says which actions are supported"
+            )
         self.check("embedding_dim", "an integer of at least 1", lambda value: value >= 1)
         self.check("hidden_dims", "integers of at least 1, one for each layer", lambda v: v >= 1)
         if not hidden_dims:
             raise InputError("model.hidden_dims=[] cannot be used: give at least one layer's width")
         self.embedding_dim = embedding_dim
         self.hidden_dims = tuple(hidden_dims)
+        self.schedule = schedule
+        self.actions = actions
         self.min_action_count = min_action_count
         self.sampled = False  # whether the policies sample their actions
         self.validation_loss = MemberMean(len(self.members))
@@ -68,12 +92,20 @@ class OfflineAlgorithm(Population):
 
     # -- networks ------------------------------------------------------------------------------
 
+    def check_data(self, data: OfflineDataModule) -> None:
+        """Checks what this algorithm asks of the data, before anything is written.
+
+        Raises:
+            InputError: The data cannot give it.
+        """
+
     def configure_model(self) -> None:
         """Builds the networks once the data has said how many states and actions there are."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.check_data(data)
         if not hasattr(self, "q_network"):
             self.build(data.n_states, data.n_actions)
-        self.mask_actions(data.pair_counts)
+        self.mask_actions(data.pair_counts, None if data.mdp is None else data.mdp.admissible)
 
     def build(self, n_states: int, n_actions: int) -> None:
         """Creates the networks, and a mask that allows all actions.
@@ -90,14 +122,34 @@ class OfflineAlgorithm(Population):
         """Creates a stack of networks with the members' initial weights."""
         return QNetwork(n_states, n_actions, self.embedding_dim, self.hidden_dims, self.seeds)
 
-    def mask_actions(self, pair_counts: NDArray[np.int64]) -> None:
-        """Keeps the policies to actions that the data has at least `min_action_count` times.
+    def mask_actions(
+        self, pair_counts: NDArray[np.int64], admissible: BoolArray | None = None
+    ) -> None:
+        """Settles which actions may be taken.
 
         Args:
             pair_counts: How often the training data has each pair, (n_states, n_actions).
+            admissible: The actions that the environment publishes as admissible, alike; None where
+                it publishes none.
         """
-        allowed = torch.as_tensor(pair_counts >= self.min_action_count)
-        self.allowed_actions.copy_(allowed | ~allowed.any(-1, keepdim=True))
+        allowed = np.ones_like(pair_counts, dtype=np.bool_)
+        if self.actions == "supported":
+            allowed = pair_counts >= self.min_action_count
+        elif self.actions == "admissible" and admissible is not None:
+            allowed = admissible
+        allowed = allowed | ~allowed.any(axis=1, keepdims=True)
+        self.allowed_actions.copy_(torch.tensor(allowed))
+
+    def keep_allowed(self, scores: Tensor, states: Tensor) -> Tensor:
+        """Sets the scores of actions that may not be taken to -inf.
+
+        Args:
+            scores: (members, states, n_actions).
+            states: int64, (members or 1, states).
+        """
+        if self.actions == "all":
+            return scores
+        return scores.masked_fill(~self.allowed_actions[states], -math.inf)
 
     # -- a gradient step -----------------------------------------------------------------------
 
@@ -105,7 +157,7 @@ class OfflineAlgorithm(Population):
         """Each member's loss on its batch, and what is logged beside it.
 
         Args:
-            batch: Columns of shape (members, batch).
+            batch: Rows for each member, or all records.
 
         Returns:
             Values (members,) by name; `loss` is what is minimized.
@@ -120,9 +172,25 @@ class OfflineAlgorithm(Population):
             self.log_members({f"train/{name}": value for name, value in losses.items()})
         return losses["loss"].sum()
 
-    def configure_optimizers(self) -> Optimizer:
-        """One fused Adam for the whole population; target networks are not part of it."""
-        return MemberAdam(self.q_network.parameters(), self.members.values("learning_rate"))
+    def configure_optimizers(self) -> Any:
+        """One fused Adam for the whole population; target networks are not part of it.
+
+        Raises:
+            InputError: The schedule has no end to go by.
+        """
+        optimizer = MemberAdam(self.q_network.parameters(), self.members.values("learning_rate"))
+        if self.schedule == "constant":
+            return optimizer
+        steps = self.trainer.max_steps
+        if steps < 1:
+            raise InputError("model.schedule=cosine needs trainer.max_steps, which is not given")
+        scheduler = LambdaLR(
+            optimizer, lambda step: (1 + math.cos(math.pi * min(step / steps, 1))) / 2
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
 
     def on_fit_start(self) -> None:
         """Refuses what would clip wrongly.
@@ -163,9 +231,9 @@ class OfflineAlgorithm(Population):
         """Scores all states, once for all callbacks that judge the policies in this evaluation."""
         self._scores = self.q_network.table()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: RowBatch, batch_idx: int) -> None:
         """Adds the loss on held-out rows; every member sees all of them."""
-        shared = Batch(*(column.expand(len(self.members), -1) for column in batch))
+        shared = RowBatch(*(column.expand(len(self.members), -1) for column in batch))
         self.validation_loss.update(self.losses(shared)["loss"], batch.observation.shape[1])
 
     def on_validation_epoch_end(self) -> None:

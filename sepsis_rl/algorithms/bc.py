@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from sepsis_rl.algorithms.base import OfflineAlgorithm
-from sepsis_rl.algorithms.losses import imitation_loss
-from sepsis_rl.data.batches import Batch
+from sepsis_rl.algorithms.losses import negative_log_likelihood
+from sepsis_rl.data.whole import Batch
 
 
 class BC(OfflineAlgorithm):
@@ -28,10 +28,11 @@ class BC(OfflineAlgorithm):
         """The cross-entropy of the data's actions, in nats.
 
         Args:
-            batch: Columns of shape (members, batch).
+            batch: Rows for each member, or all records.
 
         Returns:
             `loss` and `imitation_loss`, each (members,).
         """
-        loss = imitation_loss(self.q_network(batch.observation), batch.action)
+        unlikeliness = negative_log_likelihood(self.q_network(batch.states))
+        loss = batch.mean(batch.of_decisions(unlikeliness))
         return {"loss": loss, "imitation_loss": loss}

@@ -1,100 +1,79 @@
-"""The losses, as pure functions of network outputs and a batch.
+"""The terms of the losses, as pure functions of network outputs, one value for each decision.
 
-All of them keep the leading members dimension: tensors are (members, batch) or (members, batch,
-n_actions), and a loss is (members,), each member's mean over its own batch.
+All of them keep the leading members dimension. Scores are (members, states, n_actions); what is
+said of decisions is (members, states, 1) in a batch of rows, whose states have one decision each,
+and (members, states, n_actions) where a batch is all records. A loss is a batch's mean of them.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 
-def q_of_action(q: Tensor, action: Tensor) -> Tensor:
-    """Picks Q(s, a) of given actions.
+def next_value(target_q: Tensor, q: Tensor | None = None) -> Tensor:
+    """The value of a state that the TD target r + gamma * V(s') takes: max_a Q_target(s, a).
 
-    Args:
-        q: (members, batch, n_actions).
-        action: int64, (members, batch).
-
-    Returns:
-        (members, batch).
-    """
-    return q.gather(-1, action.unsqueeze(-1)).squeeze(-1)
-
-
-def td_target(
-    reward: Tensor,
-    terminated: Tensor,
-    target_next_q: Tensor,
-    gamma: Tensor,
-    next_q: Tensor | None = None,
-) -> Tensor:
-    """The value that Q(s, a) is regressed on: y = r + gamma * max_a' Q_target(s', a').
-
-    Source: the essay's TD target (Mnih et al., 2015, Algorithm 1). With `next_q` it is Double DQN
-    (van Hasselt et al., 2016, "Deep reinforcement learning with double Q-learning", eq. 4): the
-    online network picks a', the target network scores it. The essay's published code does that.
+    Source: the essay's TD target (Mnih et al., 2015, Algorithm 1). With `q` it is Double DQN (van
+    Hasselt et al., 2016, "Deep reinforcement learning with double Q-learning", eq. 4): the online
+    network picks the action, the target network scores it. The essay's published code does that.
 
     Args:
-        reward: (members, batch).
-        terminated: 1 where the episode ended in s', else 0; (members, batch). A truncated episode
-            did not end in s' and is not marked.
-        target_next_q: Target network at s', (members, batch, n_actions).
-        gamma: Discount factor, (members, 1).
-        next_q: Online network at s' for Double DQN, or None; (members, batch, n_actions).
+        target_q: Target network, (members, states, n_actions); actions that may not be taken are
+            -inf.
+        q: Online network for Double DQN, alike, or None.
 
     Returns:
-        (members, batch).
+        (members, states).
     """
-    if next_q is None:
-        next_value = target_next_q.amax(-1)
-    else:
-        next_value = q_of_action(target_next_q, next_q.argmax(-1))
-    return reward + gamma * (1 - terminated) * next_value
+    if q is None:
+        return target_q.amax(-1)
+    return target_q.gather(-1, q.argmax(-1, keepdim=True)).squeeze(-1)
 
 
-def td_loss(q_data: Tensor, target: Tensor) -> Tensor:
-    """Mean squared TD error, the essay's TD(theta) = E[(Q(s, a) - y)^2].
+def squared_td_error(q_data: Tensor, target: Tensor) -> Tensor:
+    """The squared TD error, whose mean is the essay's TD(theta) = E[(Q(s, a) - y)^2].
 
     Kumar et al. (2020), eq. 4, have a factor 1/2 here and the essay has not, so the essay's alpha
     weighs half as much as the same number in the paper.
 
     Args:
-        q_data: Q of the data's actions, (members, batch).
-        target: TD target, no gradient, (members, batch).
+        q_data: Q of the decisions.
+        target: TD target, no gradient.
 
     Returns:
-        (members,).
+        Shaped like `q_data`.
     """
-    return (q_data - target).square().mean(-1)
+    return (q_data - target).square()
 
 
-def conservative_loss(q: Tensor, q_data: Tensor) -> Tensor:
-    """The conservative penalty of CQL(H): E[log sum_a exp Q(s, a) - Q(s, a_data)].
+def conservative_gap(q: Tensor, q_data: Tensor, temperature: Tensor) -> Tensor:
+    """The conservative penalty of CQL(H): T log sum_a exp(Q(s, a) / T) - Q(s, a_data).
 
     Source: Kumar et al. (2020), "Conservative Q-Learning for Offline Reinforcement Learning",
-    eq. 4. It is never negative, and is the cross-entropy of the softmax of Q.
+    eq. 4, which has T = 1; the authors' code has T as `temp`. The gradient pushes Q down by
+    softmax(Q / T) and up by the data's frequencies. Where values differ by less than T the softmax
+    is nearly uniform, and Q is pulled toward the frequencies, whatever the actions are worth.
 
     Args:
-        q: (members, batch, n_actions).
-        q_data: Q of the data's actions, (members, batch).
+        q: (members, states, n_actions); actions that may not be taken are -inf.
+        q_data: Q of the decisions.
+        temperature: T in units of the return, (members, 1).
 
     Returns:
-        (members,).
+        Shaped like `q_data`; not negative, save for a decision that may not be taken.
     """
-    return (q.logsumexp(-1) - q_data).mean(-1)
+    soft_maximum = temperature * (q / temperature.unsqueeze(-1)).logsumexp(-1)
+    return soft_maximum.unsqueeze(-1) - q_data
 
 
-def imitation_loss(logits: Tensor, action: Tensor) -> Tensor:
-    """Cross-entropy of the data's actions.
+def negative_log_likelihood(logits: Tensor) -> Tensor:
+    """The cross-entropy of taking each action.
 
     Args:
-        logits: (members, batch, n_actions).
-        action: int64, (members, batch).
+        logits: (members, states, n_actions).
 
     Returns:
-        (members,), in nats.
+        Like `logits`, in nats.
     """
-    log_probability = F.log_softmax(logits, dim=-1)
-    return -q_of_action(log_probability, action).mean(-1)
+    return -torch.log_softmax(logits, dim=-1)

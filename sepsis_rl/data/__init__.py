@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from sepsis_rl.data.batches import Batch
+from sepsis_rl.data.batches import RowBatch
 from sepsis_rl.data.collection import POLICIES, behavior_policy, collect
 from sepsis_rl.data.transitions import Provenance, Transitions
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "POLICIES",
-    "Batch",
     "OfflineDataModule",
     "Provenance",
+    "RowBatch",
     "Transitions",
     "behavior_policy",
     "collect",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +20,12 @@ _ROWS_PER_BLOCK = 2**15
 _ROWS_PER_HELD_OUT_BATCH = 4096
 
 
-class Batch(NamedTuple):
-    """Transitions for each member, columns of shape (members, batch).
+class RowBatch(NamedTuple):
+    """Transitions for each member, drawn from the records; columns of shape (members, rows).
+
+    What a loss asks of a batch is what `WholeBatch` answers too: the states to score, the batch's
+    own decisions among their actions, what follows those, and the mean over them. Here a state has
+    one decision, so what is said of decisions has the shape (members, rows, 1).
 
     Attributes:
         observation: int64, state index.
@@ -37,6 +41,51 @@ class Batch(NamedTuple):
     reward: Tensor
     next_observation: Tensor
     terminated: Tensor
+
+    @property
+    def states(self) -> Tensor:
+        """States whose actions a loss scores, (members, rows)."""
+        return self.observation
+
+    @property
+    def next_states(self) -> Tensor:
+        """States whose value `backup` takes, (members, rows)."""
+        return self.next_observation
+
+    def of_decisions(self, scores: Tensor) -> Tensor:
+        """Picks the scores of the recorded decisions.
+
+        Args:
+            scores: Of all actions in `states`, (members or 1, rows, n_actions).
+
+        Returns:
+            (members, rows, 1).
+        """
+        return scores.gather(-1, self.action.unsqueeze(-1))
+
+    def backup(self, next_value: Tensor, gamma: Tensor) -> Tensor:
+        """One step of what a decision is worth: r + gamma * V(s'), of the end r alone.
+
+        Args:
+            next_value: Value of `next_states`, (members, rows).
+            gamma: Discount factor, (members, 1).
+
+        Returns:
+            (members, rows, 1).
+        """
+        return (self.reward + gamma * (1 - self.terminated) * next_value).unsqueeze(-1)
+
+    def mean(self, values: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Mean over the rows, which have no weights but their number.
+
+        Args:
+            values: Of decisions, (members, rows, 1).
+            weights: Not used: pairs weigh as often as they are drawn.
+
+        Returns:
+            (members,).
+        """
+        return values.mean((-2, -1))
 
 
 class TransitionTable:
@@ -84,7 +133,7 @@ class TransitionTable:
         """Where the rows live."""
         return self._words.device
 
-    def gather(self, rows: Tensor) -> Batch:
+    def gather(self, rows: Tensor) -> RowBatch:
         """The columns of given rows.
 
         Args:
@@ -97,7 +146,7 @@ class TransitionTable:
         observation, action, reward, next_observation = (
             (word >> shift).bitwise_and_(mask) for shift, mask in self._fields
         )
-        return Batch(
+        return RowBatch(
             observation=observation,
             action=action,
             reward=self._rewards.take(reward),
@@ -143,7 +192,7 @@ class AddressedBatches:
         self._first = first
         self._block = max(1, _ROWS_PER_BLOCK // (share * self._seeds.numel()))
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[RowBatch]:
         """Yields batches from the first one asked for onward."""
         first = self._first()
         while True:
@@ -151,7 +200,7 @@ class AddressedBatches:
             k = torch.arange(first, first + self._block, device=self._table.device)
             rows = integers(len(self._table), self._seeds, k.view(-1, 1, 1), BATCH, self._position)
             block = self._table.gather(rows)
-            yield from map(Batch._make, zip(*(column.unbind() for column in block), strict=True))
+            yield from map(RowBatch._make, zip(*(column.unbind() for column in block), strict=True))
             first += self._block
 
 
@@ -179,18 +228,18 @@ class HeldOutBatches:
         """Number of batches."""
         return len(self._batches)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[RowBatch]:
         """Yields the batches in the order of their rows."""
         return iter(self._batches)
 
 
-def check_batch_size(batch_size: int, world_size: int) -> None:
-    """Checks that processes can split a batch evenly.
+def check_batch_size(batch_size: int | Literal["all"], world_size: int) -> None:
+    """Checks that processes can split a batch evenly; all records they split by states.
 
     Raises:
         InputError: They cannot.
     """
-    if batch_size % world_size:
+    if batch_size != "all" and batch_size % world_size:
         raise InputError(
             f"data.batch_size={batch_size} cannot be split evenly over {world_size} devices; give "
             f"a multiple of {world_size}"

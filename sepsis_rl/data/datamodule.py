@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -16,30 +16,58 @@ from sepsis_rl.data.batches import (
     check_batch_size,
 )
 from sepsis_rl.data.recorded import RecordedEpisodes
+from sepsis_rl.data.whole import WholeBatch, WholeBatches
+from sepsis_rl.dynamics import ESTIMATES, Dynamics, Estimate, estimated_dynamics
 from sepsis_rl.errors import InputError
 
 
 class OfflineDataModule(RecordedEpisodes, pl.LightningDataModule):
     """Serves recorded episodes to the members of a run.
 
-    The rows live on the training device and batches are gathered there; there are no worker
-    processes.
+    A gradient step sees rows drawn from the records, or all of them at once. Either way the data
+    live on the training device, and there are no worker processes.
 
     Args:
-        batch_size: Rows of a gradient step, over all devices.
+        batch_size: Rows of a gradient step, over all devices; `all` makes every step see all
+            records, at a cost that does not grow with their number.
+        dynamics: Where a step sees all records, what it takes to follow a decision: `counts`, what
+            followed in the records; `pooled`, that and five decisions like all in the state;
+            `empirical_bayes`, that and as much of the state, its neighbors and the dose's effect
+            elsewhere as the records say is right.
         episodes: Which episodes, as `RecordedEpisodes` takes them.
 
     Raises:
         InputError: An argument is out of range.
     """
 
-    def __init__(self, batch_size: int = 256, **episodes: Any) -> None:
+    def __init__(
+        self,
+        batch_size: int | Literal["all"] = 256,
+        dynamics: Estimate = "counts",
+        **episodes: Any,
+    ) -> None:
         super().__init__(**episodes)
-        if batch_size < 1:
+        if batch_size != "all" and batch_size < 1:
             raise InputError(
-                f"data.batch_size={batch_size} cannot be used: give an integer from 1 upward"
+                f"data.batch_size={batch_size} cannot be used: give an integer from 1 upward, or "
+                "all"
+            )
+        if dynamics not in ESTIMATES:
+            raise InputError(
+                f"data.dynamics={dynamics} cannot be used: give one of {', '.join(ESTIMATES)}"
+            )
+        if dynamics != "counts" and batch_size != "all":
+            raise InputError(
+                f"data.dynamics={dynamics} cannot be used with data.batch_size={batch_size}: a row "
+                "has the next state that was recorded; give counts, or data.batch_size=all"
             )
         self.batch_size = batch_size
+        self.dynamics: Estimate = dynamics
+
+    def estimate_dynamics(self) -> Dynamics:
+        """What the training episodes say follows each decision, as `dynamics` asks for."""
+        counts = self.train.counts(self.n_states, self.n_actions)
+        return estimated_dynamics(counts, self.dynamics, self.mdp)
 
     # -- Lightning's hooks ---------------------------------------------------------------------
 
@@ -71,15 +99,20 @@ class OfflineDataModule(RecordedEpisodes, pl.LightningDataModule):
                 f"{len(self.held_out)} held-out rows cannot be split over {world_size} processes; "
                 "hold out more"
             )
-        self._train_table = TransitionTable(self.train, device)
+        if self.batch_size != "all":
+            self._train_table = TransitionTable(self.train, device)
         self._held_out_table = TransitionTable(self.held_out, device)
 
-    def train_dataloader(self) -> AddressedBatches:
+    def train_dataloader(self) -> AddressedBatches | WholeBatches:
         """Batches for the members of the module that is trained, from the trainer's step onward."""
+        rank, world_size, device = self._place()
+        if self.batch_size == "all":
+            counts = self.train.counts(self.n_states, self.n_actions)
+            dynamics = self.estimate_dynamics()
+            return WholeBatches(WholeBatch.of_records(counts, dynamics, device, rank, world_size))
         trainer = self.trainer
         if trainer is None:
             raise RuntimeError("train_dataloader needs a Trainer; without one use AddressedBatches")
-        rank, world_size, _ = self._place()
         seeds = trainer.lightning_module.member_seeds
         assert isinstance(seeds, Tensor)
         return AddressedBatches(

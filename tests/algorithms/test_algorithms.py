@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sepsis_rl.algorithms import BC, CQL, DQN, OfflineAlgorithm
-from sepsis_rl.data import Batch
+from sepsis_rl.data import RowBatch
 from sepsis_rl.data.batches import AddressedBatches, TransitionTable
 from sepsis_rl.runs.untrusted import read_checkpoint
 
@@ -20,7 +20,7 @@ from sepsis_rl.runs.untrusted import read_checkpoint
 TARGET_Q = torch.tensor(
     [[[0.0, 4.0], [1.0, 2.0], [7.0, 7.0]], [[2.0, 0.0], [4.0, 8.0], [7.0, 7.0]]]
 )
-BATCH = Batch(
+BATCH = RowBatch(
     observation=torch.tensor([[0, 1], [1, 0]]),
     action=torch.tensor([[1, 0], [1, 1]]),
     reward=torch.tensor([[0.0, 1.0], [0.0, 0.0]]),
@@ -62,7 +62,7 @@ def test_losses_by_hand(double_q, td):
     assert losses["q_data"].tolist() == [2.5, 0.5]
     assert losses["q_max"].tolist() == [5.0, 1.0]  # of all actions
 
-    losses = cql.losses(Batch(*(column.repeat(2, 1) for column in BATCH)))
+    losses = cql.losses(RowBatch(*(column.repeat(2, 1) for column in BATCH)))
     assert set(losses) == {"loss", "td_loss", "conservative_loss", "q_data", "q_max"}
     assert losses["td_loss"].tolist() == td * 2
     torch.testing.assert_close(losses["conservative_loss"], torch.tensor(conservative * 2))
@@ -106,7 +106,9 @@ def test_gradients_are_those_of_finite_differences(algorithm, settings):
     def integers(high):
         return torch.randint(high, (2, 8), generator=generator)
 
-    batch = Batch(integers(5), integers(3), integers(2).double(), integers(5), integers(2).double())
+    batch = RowBatch(
+        integers(5), integers(3), integers(2).double(), integers(5), integers(2).double()
+    )
     module.losses(batch)["loss"].sum().backward()
     step = 1e-6
     with torch.no_grad():
@@ -249,7 +251,14 @@ def test_a_checkpoint_says_what_it_is(fit, tmp_path):
     assert about["algorithm"] == "CQL"
     assert about["names"] == ["alpha=0.5", "alpha=1"]
     assert about["members"] == [
-        {"alpha": alpha, "gamma": 0.99, "learning_rate": 3e-4, "tau": 0.005, "seed": 3}
+        {
+            "alpha": alpha,
+            "temperature": 1.0,
+            "gamma": 0.99,
+            "learning_rate": 3e-4,
+            "tau": 0.005,
+            "seed": 3,
+        }
         for alpha in (0.5, 1.0)
     ]
     # Settings come from the config: nothing but networks and the mask is in the state.
@@ -258,7 +267,7 @@ def test_a_checkpoint_says_what_it_is(fit, tmp_path):
         "target_q_network",
         "allowed_actions",
     }
-    assert about["format"] == 2
+    assert about["format"] == 3
 
 
 @pytest.mark.parametrize("algorithm", [BC, DQN, CQL])
@@ -274,7 +283,7 @@ def test_a_resumed_run_is_the_run_never_stopped(data, fit, tmp_path, algorithm):
 
 
 def test_batches_are_the_members_own(data, fit):
-    """Batch k of a member is a function of its seed and k."""
+    """RowBatch k of a member is a function of its seed and k."""
     recorder = Recorder()
     fit(BC(seed=[5, 9], **NARROW), 3, callbacks=[recorder])
     table = TransitionTable(data.train, "cpu")
@@ -291,7 +300,7 @@ def test_a_new_algorithm_is_a_loss(fit):
 
     class Constant(OfflineAlgorithm):
         def losses(self, batch):
-            return {"loss": self.q_network(batch.observation).square().mean((-1, -2))}
+            return {"loss": batch.mean(batch.of_decisions(self.q_network(batch.states)).square())}
 
     module = Constant(learning_rate=0.1, embedding_dim=4, hidden_dims=(4,))
     fit(module, 50)

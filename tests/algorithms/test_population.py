@@ -150,7 +150,7 @@ def test_members_of_a_share_are_those_of_the_whole(fit):
 def test_an_exported_member_is_an_ordinary_checkpoint(fit, tmp_path):
     """Of the same shapes and settings as one that a single run has written."""
     population = tmp_path / "population.ckpt"
-    settings = {"min_action_count": 2, **NARROW}
+    settings = {"actions": "supported", "min_action_count": 2, **NARROW}
     module = CQL(alpha=[0.1, 0.5, 2.0], seed=[1, 2], **settings)
     fit(module, 3).save_checkpoint(population)
     before = population.read_bytes()

@@ -28,12 +28,14 @@ def test_the_defaults_are_the_essays():
     (settings,) = module.members.settings
     assert settings == {
         "alpha": 0.5,
+        "temperature": 1.0,
         "gamma": 0.99,
         "learning_rate": 3e-4,
         "tau": 0.005,
         "seed": 42,
     }
-    assert not module.double_q
+    assert (module.double_q, module.value_range, module.td_weighting) == (False, None, "rows")
+    assert (module.actions, module.schedule) == ("all", "constant")
     assert (module.embedding_dim, module.hidden_dims) == (256, (256, 256))
     for other in (DQN(), BC()):
         (shared,) = other.members.settings
@@ -47,6 +49,8 @@ def test_the_defaults_are_the_essays():
         (CQL, "alpha", -0.1),
         (CQL, "alpha", math.nan),
         (CQL, "alpha", math.inf),
+        (CQL, "temperature", 0.0),
+        (CQL, "temperature", math.inf),
         (DQN, "gamma", -0.1),
         (DQN, "gamma", 1.01),
         (DQN, "tau", 0.0),
@@ -68,7 +72,10 @@ def test_settings_out_of_range_are_refused(algorithm, name, value, listed):
 @pytest.mark.parametrize(
     "options",
     [
-        {"min_action_count": -1},
+        {"min_action_count": 0},
+        {"min_action_count": 3},
+        {"actions": "some"},
+        {"schedule": "linear"},
         {"embedding_dim": 0},
         {"hidden_dims": []},
         {"hidden_dims": [8, 0]},
@@ -86,8 +93,13 @@ def test_impossible_networks_and_lists_are_refused(algorithm, options):
 
 # -- declared once -----------------------------------------------------------------------------
 
-SHARED = {"learning_rate", "seed", "embedding_dim", "hidden_dims", "min_action_count", "share"}
-OWN = {BC: {"sampled"}, DQN: {"gamma", "tau", "double_q"}, CQL: {"alpha"}}
+NETWORK = {"learning_rate", "schedule", "embedding_dim", "hidden_dims"}
+SHARED = NETWORK | {"actions", "min_action_count", "seed", "share"}
+OWN = {
+    BC: {"sampled"},
+    DQN: {"gamma", "tau", "double_q", "value_range", "td_weights"},
+    CQL: {"alpha", "temperature"},
+}
 
 
 class Bolder(CQL):
@@ -113,7 +125,7 @@ def test_all_arguments_are_kept(algorithm):
     module = algorithm(learning_rate=[1e-3, 1e-4], share="2/2", hidden_dims=(4,))
     assert set(module.hparams) == arguments_of(algorithm)
     assert module.hparams.learning_rate == [1e-3, 1e-4]
-    assert module.hparams.min_action_count == 0
+    assert module.hparams.min_action_count == 1
     assert algorithm(**module.hparams).members == module.members
 
 
@@ -125,9 +137,19 @@ def test_all_arguments_are_described(algorithm):
     options = {action.dest: action for action in parser._actions if "model." in action.dest}
     assert {name.removeprefix("model.") for name in options} == arguments_of(algorithm)
     assert all(option.help for option in options.values())
-    given = parser.parse_args(["--model.min_action_count=3", "--model.seed=[1,2]"])
+    given = parser.parse_args(["--model.actions=supported", "--model.seed=[1,2]"])
     module = algorithm(**given.model.as_dict())
-    assert (module.min_action_count, module.seeds) == (3, [1, 2])
+    assert (module.actions, module.seeds) == ("supported", [1, 2])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"value_range": (1.0, 0.0)}, {"value_range": (0.0, math.inf)}, {"td_weights": "states"}],
+)
+def test_impossible_targets_are_refused(options):
+    (name,) = options
+    with pytest.raises(InputError, match=rf"model\.{name}="):
+        DQN(**options)
 
 
 @pytest.mark.parametrize("algorithm", [BC, DQN, CQL])

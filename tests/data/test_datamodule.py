@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from sepsis_rl.data import Batch, OfflineDataModule, Transitions
+from sepsis_rl.data import OfflineDataModule, RowBatch, Transitions
 from sepsis_rl.data.batches import AddressedBatches, HeldOutBatches, TransitionTable
 from sepsis_rl.data.transitions import Provenance
 from sepsis_rl.errors import InputError
 
-DTYPES = Batch(torch.int64, torch.int64, torch.float32, torch.int64, torch.float32)
+DTYPES = RowBatch(torch.int64, torch.int64, torch.float32, torch.int64, torch.float32)
 
 
 def take(batches, n):
@@ -27,7 +27,7 @@ def assert_same(ours, theirs):
 
 
 def join(batches, dim):
-    return Batch(*(torch.cat(columns, dim) for columns in zip(*batches, strict=True)))
+    return RowBatch(*(torch.cat(columns, dim) for columns in zip(*batches, strict=True)))
 
 
 # -- rows on the device ------------------------------------------------------------------------
@@ -36,7 +36,7 @@ def join(batches, dim):
 def test_packed_rows_are_the_columns(make):
     train = make().train
     gathered = TransitionTable(train, "cpu").gather(torch.arange(len(train)))
-    for name, column, dtype in zip(Batch._fields, gathered, DTYPES, strict=True):
+    for name, column, dtype in zip(RowBatch._fields, gathered, DTYPES, strict=True):
         assert column.dtype == dtype
         np.testing.assert_array_equal(column.numpy(), getattr(train, name))
 
@@ -65,7 +65,7 @@ def test_packed_rows_of_any_size(largest):
         rng, largest, rng.standard_normal if many else lambda n: rng.integers(-1, 2, n) / 2
     )
     gathered = TransitionTable(transitions, "cpu").gather(torch.arange(5000).view(50, 100))
-    for name, column in zip(Batch._fields, gathered, strict=True):
+    for name, column in zip(RowBatch._fields, gathered, strict=True):
         assert column.shape == (50, 100)
         np.testing.assert_array_equal(column.flatten().numpy(), getattr(transitions, name))
 
@@ -88,7 +88,9 @@ def test_a_batch_holds_rows_of_the_training_episodes(make):
         assert column.dtype == dtype
     rows = {
         tuple(row)
-        for row in zip(*(getattr(data.train, name).tolist() for name in Batch._fields), strict=True)
+        for row in zip(
+            *(getattr(data.train, name).tolist() for name in RowBatch._fields), strict=True
+        )
     }
     assert {tuple(row) for row in torch.stack(batch).double()[:, 0].T.tolist()} <= rows
 
@@ -143,7 +145,7 @@ def test_a_member_gets_the_batches_of_a_single_run(make):
     stack = take(make(trainer={"step": 10, "seeds": seeds}).train_dataloader(), 140)
     for member, seed in enumerate(seeds):
         single = take(make(trainer={"step": 10, "seeds": (seed,)}).train_dataloader(), 140)
-        assert_same([Batch(*(c[member : member + 1] for c in batch)) for batch in stack], single)
+        assert_same([RowBatch(*(c[member : member + 1] for c in batch)) for batch in stack], single)
     assert not torch.equal(stack[0].observation[0], stack[0].observation[1])
 
 
@@ -155,7 +157,7 @@ def test_members_of_one_seed_share_their_batches(make):
 def test_rows_are_drawn_uniformly_with_replacement(make):
     table = TransitionTable(make().train, "cpu")
     drawn = []
-    table.gather = lambda rows: drawn.append(rows) or Batch(rows, rows, rows, rows, rows)
+    table.gather = lambda rows: drawn.append(rows) or RowBatch(rows, rows, rows, rows, rows)
     take(AddressedBatches(table, torch.tensor([0]), 256), 1024)
     rows = torch.cat([block.flatten() for block in drawn])
     assert len(rows) == 1024 * 256
@@ -192,7 +194,7 @@ def test_held_out_rows_come_once_and_in_order(make, monkeypatch, world_size):
     assert all(0 < batch.action.shape[1] <= 30 for batch in batches)
     assert sum(map(len, loaders)) == len(batches)
     joined, held_out = join(batches, 1), make().held_out
-    for name, column in zip(Batch._fields, joined, strict=True):
+    for name, column in zip(RowBatch._fields, joined, strict=True):
         assert column.shape == (1, len(held_out))
         np.testing.assert_array_equal(column[0].numpy(), getattr(held_out, name))
 

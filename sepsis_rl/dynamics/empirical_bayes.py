@@ -1,0 +1,178 @@
+"""Dynamics of counted records, in which pairs borrow as much as the records say is right.
+
+A pair of state and action is what followed it and, besides, a *prior row* with a weight that is
+estimated from how much the pairs of a state differ: empirical Bayes, in the linear form of
+credibility (Bühlmann, 1967, "Experience rating and credibility"). The prior row is that of the
+state, tilted toward better or worse ends by what the dose does in other states of like value. With
+N and T the counts of a pair and of its transitions, and V the value of a state:
+
+1. State rows: all decisions of a state, and `STATE_PRIOR` more like those of its neighbors.
+2. The weight k' of the prior row, by moments of the squared distances within states.
+3. V of the recorded decisions, on the state rows.
+4. Effects g of doses on V, by ridge regression within states, the variance of the coefficients by
+   marginal likelihood (MacKay, 1992, "Bayesian interpolation"). R, the state rows tilted by g, and
+   the dynamics (T + k' R) / (N + k'). Then once more with the V of the best plan on these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import numpy as np
+import scipy.sparse as sp
+
+from sepsis_rl.dynamics.counts import Counts
+from sepsis_rl.dynamics.dose_effects import dose_effects, dose_features_by_state
+from sepsis_rl.dynamics.dynamics import Dynamics
+from sepsis_rl.dynamics.state_rows import Outcomes, StateRows, count_outcomes, state_rows
+from sepsis_rl.mdp import BoolArray, FloatArray
+
+LEAST_COHORT: Final = 20.0
+"""How many patients a pair of the true process is taken to rest on, at least: ICU-Sepsis admits no
+action that clinicians took less often."""
+LEAST_RATIO: Final = 0.02
+"""Least ratio of the recorded decisions to those that the true process is taken to rest on."""
+LARGEST_TILT: Final = 0.98
+"""A tilt takes at most this share of a transition's probability."""
+_MAX_SWEEPS: Final = 10_000
+_TOLERANCE: Final = 1e-10
+
+
+def empirical_bayes_dynamics(
+    counts: Counts,
+    *,
+    admissible: BoolArray | None = None,
+    state_vectors: FloatArray | None = None,
+    dose_features: FloatArray | None = None,
+) -> Dynamics:
+    """What the records say follows each decision, also one that they hardly have.
+
+    Args:
+        counts: One sample of records whose rewards are survival: 0, or 1 where an episode ends.
+        admissible: (n_states, n_actions) bool, actions among which pairs are compared and planned.
+            None: the recorded ones.
+        state_vectors: (n_states, n_features), by which states are near each other. None: all states
+            are each other's neighbors.
+        dose_features: (n_actions, n_features), what the effect of a dose depends on. None: doses
+            have no effect beyond what their own records show.
+
+    Returns:
+        Dynamics in which no state is terminal, as those of `pooled_dynamics`.
+
+    Raises:
+        InputError: There are no counts, or of several samples, or of rewards that are not survival.
+    """
+    outcomes = count_outcomes(counts)
+    chosen = outcomes.pairs > 0 if admissible is None else (outcomes.pairs > 0) & admissible
+    allowed = chosen if admissible is None else admissible
+    allowed = allowed | ~allowed.any(axis=1, keepdims=True)
+    base = state_rows(outcomes, state_vectors)
+    cohort, weight = prior_weights(outcomes, chosen)
+    n_states = len(allowed)
+    values = _settled(base.expected, n_states)
+    if dose_features is None:
+        return _mixed(counts, outcomes, base, weight, np.zeros(outcomes.pairs.shape), values)
+    visited = outcomes.pairs.sum(axis=1) > 0
+    features = dose_features_by_state(dose_features, values[:-1], visited)
+    for _ in range(2):
+        effects = dose_effects(outcomes, base, values, features, chosen, cohort)
+        dynamics = _mixed(counts, outcomes, base, weight, effects, values)
+        values = _settled(partial(_best, dynamics, allowed), n_states)
+    return dynamics
+
+
+def prior_weights(outcomes: Outcomes, chosen: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """How many decisions like its state's a pair's own are worth.
+
+    A true row is taken for what followed a cohort of k patients, drawn from the state's row. With c
+    the ratio of recorded decisions to those, two pairs of a state differ 1 + c times as much as the
+    numbers of their records explain, which gives c; then k = N / c, and k' = k / (1 + c).
+
+    Args:
+        outcomes: The records.
+        chosen: (n_states, n_actions) bool, the pairs that are compared.
+
+    Returns:
+        k and k', each (n_states, n_actions).
+    """
+    n = np.where(chosen, outcomes.pairs, 0.0)
+    n_state, n_pairs = n.sum(axis=1), chosen.sum(axis=1)
+    # Squared lengths of the pairs' distributions, and of their state's.
+    own = _squared_length(outcomes.transitions, outcomes.pairs.ravel()).reshape(n.shape)
+    pooled = _squared_length(outcomes.by_state(chosen), n_state)
+    between = (n * own).sum(axis=1) - n_state * pooled
+    freedom = n_state - n_pairs
+    within = (n * (1 - own)).sum(axis=1) / np.maximum(freedom, 1)
+    compared = (n_pairs >= 2) & (freedom > 0)
+    explained = ((n_pairs - 1) * within)[compared].sum()
+    ratio = between[compared].sum() / explained - 1 if explained > 0 else 0.0
+    ratio = max(ratio, LEAST_RATIO)
+    cohort = np.maximum(outcomes.pairs / ratio, LEAST_COHORT)
+    return cohort, cohort / (1 + ratio)
+
+
+def _squared_length(totals: sp.csr_array, n: FloatArray) -> FloatArray:
+    """Sum of squared probabilities of each row of counts, death included."""
+    dead = n - totals.sum(axis=1)
+    squares: FloatArray = (totals.power(2).sum(axis=1) + dead**2) / np.maximum(n, 1) ** 2
+    return squares
+
+
+def _mixed(
+    counts: Counts,
+    outcomes: Outcomes,
+    base: StateRows,
+    weight: FloatArray,
+    effects: FloatArray,
+    values: FloatArray,
+) -> Dynamics:
+    """(T + k' R) / (N + k'), where R is the state row P tilted: P (1 + g (V - PV) / Var_P V)."""
+    n_states, n_actions = effects.shape
+    mean = base.expected(values)[:, None]
+    variance = base.expected(values**2)[:, None] - mean**2
+    # V lies between 0, of death, and 1, of survival: there a tilt leaves the least, or the most.
+    tilt = (effects / np.maximum(variance, 1e-12)).clip(
+        -LARGEST_TILT / np.maximum(1 - mean, 1e-12), LARGEST_TILT / np.maximum(mean, 1e-12)
+    )
+    total = outcomes.pairs + weight
+    of_state = sp.csr_array(base.mixture[np.repeat(np.arange(n_states), n_actions)])
+
+    def share(part: FloatArray) -> sp.dia_array:
+        return sp.diags_array((part / total).ravel())
+
+    rows = [outcomes.transitions, base.rows, base.rows @ sp.diags_array(values)]
+    mixture = [
+        share(np.ones_like(total)),
+        share(weight * (1 - tilt * mean)) @ of_state,
+        share(weight * tilt) @ of_state,
+    ]
+    joined = sp.csr_array(sp.vstack(rows, format="csr"))
+    mixed = sp.csr_array(sp.hstack(mixture, format="csr"))
+    mixed.eliminate_zeros()
+    return Dynamics(
+        rows=joined[:, :-1],
+        mixture=mixed,
+        rewards=(mixed @ joined[:, [-1]].toarray()).reshape(effects.shape),
+        start=counts.start,
+        terminal=np.zeros(n_states, dtype=np.bool_),
+    )
+
+
+def _best(dynamics: Dynamics, allowed: BoolArray, values: FloatArray) -> FloatArray:
+    q = dynamics.rewards + dynamics.expected(values[:-1])
+    values_of_best: FloatArray = np.where(allowed, q, -np.inf).max(axis=1)
+    return values_of_best
+
+
+def _settled(backup: Callable[[FloatArray], FloatArray], n_states: int) -> FloatArray:
+    """Values of outcomes, (n_states + 1,): of states by repeated backups from 0; of survival 1."""
+    values = np.append(np.zeros(n_states), 1.0)
+    for _ in range(_MAX_SWEEPS):
+        backed_up = backup(values)
+        change = float(np.abs(backed_up - values[:-1]).max())
+        values = np.append(backed_up, 1.0)
+        if change < _TOLERANCE:
+            break
+    return values
