@@ -314,5 +314,7 @@ class OfflineAlgorithm(Population):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Lets the configured mask win over the checkpoint's, as the other settings do."""
+        """Lets the configured mask and learning rates win over the checkpoint's."""
         checkpoint["state_dict"]["allowed_actions"] = self.allowed_actions
+        for schedule in checkpoint.get("lr_schedulers", ()):
+            schedule["base_lrs"] = [max(self.members.values("learning_rate"))]

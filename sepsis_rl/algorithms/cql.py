@@ -57,7 +57,7 @@ class CQL(DQN):
         """
         q = self.q_network(batch.states)
         q_data = batch.of_decisions(q)
-        td = batch.mean(squared_td_error(q_data, self.td_target(batch)), self.td_weights)
+        td = batch.mean(squared_td_error(q_data, self.td_target(batch)), self.pair_weights)
         gap = conservative_gap(self.keep_allowed(q, batch.states), q_data, self.temperature)
         if self.actions != "all":
             gap = gap * batch.of_decisions(self.allowed_actions[batch.states])

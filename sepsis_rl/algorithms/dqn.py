@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sepsis_rl.algorithms.base import OfflineAlgorithm
@@ -36,16 +37,17 @@ class DQN(OfflineAlgorithm):
             The essay's published code does so, its formula does not.
         value_range: Least and largest value that the target gives a next state, such as [0, 1] for
             survival, beyond which every value is overestimated; null sets no bounds.
-        td_weights: In training on all records, `rows` weighs a pair in the TD loss as often as it
-            was recorded, and `pairs` weighs all alike that the records, or for admissible actions
-            the dynamics estimated from them, say something of.
+        td_weights: `rows` weighs a pair in the TD loss as often as it was recorded, in balance with
+            the conservative term; `pairs`, of all records alone, weighs alike all pairs that may be
+            taken and are recorded, or if admissible estimated, which settles rare states sooner.
+            null is `pairs` where a step sees all records and `actions` leaves some out.
         kwargs: Those of `OfflineAlgorithm`.
     """
 
     SETTINGS: ClassVar[tuple[str, ...]] = ("gamma", "learning_rate", "tau", "seed")
 
     gamma: Tensor
-    td_weights: Tensor | None
+    pair_weights: Tensor | None
     target_q_network: QNetwork
 
     def __init__(
@@ -55,7 +57,7 @@ class DQN(OfflineAlgorithm):
         tau: float | list[float] = 0.005,
         double_q: bool = False,
         value_range: tuple[float, float] | None = None,
-        td_weights: Literal["rows", "pairs"] = "rows",
+        td_weights: Literal["rows", "pairs"] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -69,10 +71,8 @@ class DQN(OfflineAlgorithm):
                 "least and the largest, or null"
             )
         self.value_range = value_range
-        if td_weights not in ("rows", "pairs"):
-            raise InputError(f"model.td_weights={td_weights} cannot be used: give rows or pairs")
-        self.td_weighting = td_weights
-        self.register_buffer("td_weights", None, persistent=False)
+        self.check("td_weights", "rows, pairs or null", ("rows", "pairs", None).__contains__)
+        self.register_buffer("pair_weights", None, persistent=False)
         self.register_setting("gamma")
 
     def configure_callbacks(self) -> list[pl.Callback]:
@@ -91,7 +91,7 @@ class DQN(OfflineAlgorithm):
             InputError: The data are drawn by rows, and pairs are to weigh alike.
         """
         super().check_data(data)
-        if self.td_weighting == "pairs" and data.batch_size != "all":
+        if self.hparams["td_weights"] == "pairs" and data.batch_size != "all":
             raise InputError(
                 f"model.td_weights=pairs cannot be used with data.batch_size={data.batch_size}: "
                 "rows are drawn as often as they were recorded; give rows, or data.batch_size=all"
@@ -101,16 +101,22 @@ class DQN(OfflineAlgorithm):
         """Builds the networks, and the weights of the pairs in the TD loss."""
         super().configure_model()
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if self.td_weighting == "pairs":
-            known = data.pair_counts > 0
-            if self.actions == "admissible" and data.mdp is not None:
-                admissible = data.mdp.admissible & ~data.mdp.terminal[:, None]
-                known = admissible if data.dynamics != "counts" else admissible & known
-            elif self.actions == "supported":
-                known = data.pair_counts >= self.min_action_count
-            # A division by 0 where nothing is known would train on NaN.
+        weighting = self.hparams["td_weights"]
+        if weighting is None and data.batch_size == "all" and not self.allowed_actions.all():
+            weighting = "pairs"
+        if weighting == "pairs":
+            known = self._known_pairs(data)
             weights = known / max(known.sum(), 1)
-            self.td_weights = torch.tensor(weights, dtype=torch.float32, device=self.device)
+            self.pair_weights = torch.tensor(weights, dtype=torch.float32, device=self.device)
+
+    def _known_pairs(self, data: OfflineDataModule) -> NDArray[np.bool_]:
+        """The pairs that may be taken and whose dynamics are known, (n_states, n_actions)."""
+        recorded = data.pair_counts > 0
+        mdp = data.mdp if self.actions == "admissible" else None
+        if mdp is None:
+            return recorded & self.allowed_actions.cpu().numpy()
+        admissible = mdp.admissible & ~mdp.terminal[:, None]
+        return admissible & recorded if data.dynamics == "counts" else admissible
 
     @torch.no_grad()
     def td_target(self, batch: Batch) -> Tensor:
@@ -136,7 +142,7 @@ class DQN(OfflineAlgorithm):
         """
         q = self.q_network(batch.states)
         q_data = batch.of_decisions(q)
-        td = batch.mean(squared_td_error(q_data, self.td_target(batch)), self.td_weights)
+        td = batch.mean(squared_td_error(q_data, self.td_target(batch)), self.pair_weights)
         return {"loss": td, "td_loss": td, **q_statistics(q, batch.mean(q_data))}
 
     @torch.no_grad()

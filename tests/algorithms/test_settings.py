@@ -34,7 +34,7 @@ def test_the_defaults_are_the_essays():
         "tau": 0.005,
         "seed": 42,
     }
-    assert (module.double_q, module.value_range, module.td_weighting) == (False, None, "rows")
+    assert (module.double_q, module.value_range, module.hparams.td_weights) == (False, None, None)
     assert (module.actions, module.schedule) == ("all", "constant")
     assert (module.embedding_dim, module.hidden_dims) == (256, (256, 256))
     for other in (DQN(), BC()):
