@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Literal
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sepsis_rl.algorithms.base import OfflineAlgorithm
@@ -18,6 +17,7 @@ from sepsis_rl.algorithms.target_update import SoftTargetUpdate
 from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.data.whole import Batch
 from sepsis_rl.errors import InputError
+from sepsis_rl.mdp import BoolArray
 from sepsis_rl.policies import Policy
 
 
@@ -109,13 +109,14 @@ class DQN(OfflineAlgorithm):
             weights = known / max(known.sum(), 1)
             self.pair_weights = torch.tensor(weights, dtype=torch.float32, device=self.device)
 
-    def _known_pairs(self, data: OfflineDataModule) -> NDArray[np.bool_]:
+    def _known_pairs(self, data: OfflineDataModule) -> BoolArray:
         """The pairs that may be taken and whose dynamics are known, (n_states, n_actions)."""
-        recorded = data.pair_counts > 0
+        recorded: BoolArray = data.pair_counts > 0
         mdp = data.mdp if self.actions == "admissible" else None
         if mdp is None:
-            return recorded & self.allowed_actions.cpu().numpy()
-        admissible = mdp.admissible & ~mdp.terminal[:, None]
+            allowed: BoolArray = self.allowed_actions.cpu().numpy()
+            return recorded & allowed
+        admissible: BoolArray = mdp.admissible & ~mdp.terminal[:, None]
         return admissible & recorded if data.dynamics == "counts" else admissible
 
     @torch.no_grad()
