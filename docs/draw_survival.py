@@ -10,12 +10,13 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from sepsis_rl.baselines import tabular_policy
 from sepsis_rl.data import collect
 from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.figures import label_axes, label_steps, new_figure, picture, setting_style
 from sepsis_rl.mdp import load_icu_sepsis
 from sepsis_rl.planning import evaluate
-from sepsis_rl.policies import clinician_policy, optimal_policy, random_policy, tabular_policy
+from sepsis_rl.policies import clinician_policy, optimal_policy, random_policy
 
 DOCS = Path(__file__).parent
 EVALUATIONS = DOCS / "essay" / "2-survival-in-training.csv"
@@ -33,7 +34,7 @@ def references() -> dict[str, float]:
     counts = episodes.counts(mdp.n_states, mdp.n_actions)
     policies = {
         "optimum": optimal_policy(mdp),
-        "tabular, same data": tabular_policy(counts, admissible=mdp.admissible),
+        "tabular, same data": tabular_policy(counts, mdp),
         "clinician": clinician,
         "random": random_policy(mdp),
     }

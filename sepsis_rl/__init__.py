@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from sepsis_rl.algorithms.bc import BC
     from sepsis_rl.algorithms.cql import CQL
     from sepsis_rl.algorithms.dqn import DQN
+    from sepsis_rl.baselines import pooled_policy, spibb_policy, tabular_policy
     from sepsis_rl.callbacks.off_policy import OffPolicyEvaluation
     from sepsis_rl.callbacks.policy_evaluation import PolicyEvaluation
     from sepsis_rl.data.collection import behavior_policy, collect
     from sepsis_rl.data.datamodule import OfflineDataModule
     from sepsis_rl.data.transitions import Transitions
     from sepsis_rl.dynamics.dynamics import Dynamics
+    from sepsis_rl.dynamics.estimates import estimated_dynamics
     from sepsis_rl.dynamics.pooled import pooled_dynamics
     from sepsis_rl.dynamics.truth import true_dynamics
     from sepsis_rl.envs import BatchedSepsisEnv, make_env
@@ -31,13 +33,7 @@ if TYPE_CHECKING:
     from sepsis_rl.ope.episodes import Episodes
     from sepsis_rl.ope.estimates import evaluate_off_policy
     from sepsis_rl.planning import evaluate, value_iteration
-    from sepsis_rl.policies import (
-        Policy,
-        clinician_policy,
-        optimal_policy,
-        random_policy,
-        tabular_policy,
-    )
+    from sepsis_rl.policies import Policy, clinician_policy, optimal_policy, random_policy
     from sepsis_rl.runs.checkpoints import load_algorithm
 
 __version__ = "0.1.0"
@@ -61,6 +57,7 @@ __all__ = [
     "behavior_policy",
     "clinician_policy",
     "collect",
+    "estimated_dynamics",
     "evaluate",
     "evaluate_off_policy",
     "load_algorithm",
@@ -68,7 +65,9 @@ __all__ = [
     "make_env",
     "optimal_policy",
     "pooled_dynamics",
+    "pooled_policy",
     "random_policy",
+    "spibb_policy",
     "tabular_policy",
     "true_dynamics",
     "value_iteration",
@@ -79,12 +78,14 @@ _MODULES: Final = {
     "algorithms.bc": ("BC",),
     "algorithms.cql": ("CQL",),
     "algorithms.dqn": ("DQN",),
+    "baselines": ("pooled_policy", "spibb_policy", "tabular_policy"),
     "callbacks.off_policy": ("OffPolicyEvaluation",),
     "callbacks.policy_evaluation": ("PolicyEvaluation",),
     "data.collection": ("behavior_policy", "collect"),
     "data.datamodule": ("OfflineDataModule",),
     "data.transitions": ("Transitions",),
     "dynamics.dynamics": ("Dynamics",),
+    "dynamics.estimates": ("estimated_dynamics",),
     "dynamics.pooled": ("pooled_dynamics",),
     "dynamics.truth": ("true_dynamics",),
     "envs": ("BatchedSepsisEnv", "make_env"),
@@ -93,7 +94,7 @@ _MODULES: Final = {
     "ope.episodes": ("Episodes",),
     "ope.estimates": ("evaluate_off_policy",),
     "planning": ("evaluate", "value_iteration"),
-    "policies": ("Policy", "clinician_policy", "optimal_policy", "random_policy", "tabular_policy"),
+    "policies": ("Policy", "clinician_policy", "optimal_policy", "random_policy"),
     "runs.checkpoints": ("load_algorithm",),
 }
 _MODULE_OF: Final = {name: module for module, names in _MODULES.items() for name in names}

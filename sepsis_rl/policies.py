@@ -7,12 +7,12 @@ every evaluator takes the table and never sees who made it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from sepsis_rl.dynamics import Counts, pooled_dynamics, true_dynamics
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import BoolArray, FloatArray, IntArray, Strategy, TabularMDP
 from sepsis_rl.planning import value_iteration
@@ -181,15 +181,6 @@ def random_policy(mdp: TabularMDP) -> Policy:
     return Policy("random", np.full(mdp.admissible.shape, 1.0 / mdp.n_actions))
 
 
-def most_recorded_policy(pair_counts: IntArray) -> Policy:
-    """The action recorded most; the first one where none was.
-
-    Args:
-        pair_counts: (n_states, n_actions).
-    """
-    return greedy_policy("most recorded", pair_counts.astype(np.float64))
-
-
 def clinician_policy(mdp: TabularMDP) -> Policy:
     """The environment's estimate of what clinicians did; uniform in terminal states."""
     table = mdp.clinician.copy()
@@ -212,51 +203,3 @@ def optimal_policy(mdp: TabularMDP, gamma: float = 1.0, strategy: Strategy = "me
     """The best policy there is, by value iteration on the true tables."""
     plan = value_iteration(true_dynamics(mdp, strategy), gamma=gamma)
     return Policy("optimal", np.eye(mdp.n_actions)[plan.actions])
-
-
-def tabular_policy(
-    counts: Counts,
-    *,
-    admissible: BoolArray | None = None,
-    prior: float = 5.0,
-    penalty: float = 0.05,
-    gamma: float = 1.0,
-) -> Policy:
-    """Value iteration on the records' own counts: what they say without any network.
-
-    What follows a pair is its own transitions and `prior` more like all those recorded in its
-    state (see `pooled_dynamics`). Each step of a plan costs penalty / √N, where N is how often the
-    pair was recorded (a pair never recorded costs as one recorded once), so that plans keep to
-    what is known. The cost is part of every Bellman backup, not of the last choice alone: charged
-    only there, survival after 5,000 episodes was 0.004 lower, while other readings of N (plus 1,
-    plus the prior's, unseen pairs cheaper or dearer) changed nothing beyond the noise.
-
-    Args:
-        counts: The records.
-        admissible: (n_states, n_actions) bool, actions to choose from; a state that has none
-            allows all. None keeps to the recorded ones.
-        prior: Weight of the state's pooled row, in decisions, at least 0.
-        penalty: At least 0.
-        gamma: Discount in (0, 1].
-
-    Returns:
-        The greedy policy.
-
-    Raises:
-        InputError: There are no counts, or an option is out of range or of another shape.
-    """
-    if not 0 <= penalty < np.inf:
-        raise InputError(f"penalty is {penalty}; accepted: 0 or more")
-    if not counts.pairs.any():
-        raise InputError("the counts are empty; accepted: transitions counted from records")
-    recorded = pooled_dynamics(counts, prior)
-    costs = penalty / np.sqrt(np.maximum(counts.pairs, 1.0))
-    choices = counts.pairs > 0 if admissible is None else admissible
-    plan = value_iteration(
-        replace(recorded, rewards=recorded.rewards - costs),
-        allowed=choices | ~choices.any(axis=1, keepdims=True),
-        gamma=gamma,
-        # With costs, a loop seen in the records would be worth minus infinity.
-        floor=min(0.0, float(recorded.rewards.min())),
-    )
-    return Policy("tabular", np.eye(counts.pairs.shape[1])[plan.actions])

@@ -1,12 +1,10 @@
-"""Policies are tables that sum to one, and the tabular baseline reaches its mark."""
+"""Policies are tables that sum to one."""
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 import torch
 
-from sepsis_rl.data.collection import collect
-from sepsis_rl.dynamics import Counts, true_dynamics
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import TabularMDP
 from sepsis_rl.planning import evaluate
@@ -16,11 +14,9 @@ from sepsis_rl.policies import (
     clinician_policy,
     epsilon_clinician_policy,
     greedy_policy,
-    most_recorded_policy,
     optimal_policy,
     policies_from_scores,
     random_policy,
-    tabular_policy,
 )
 
 TABLE = np.array([[0.2, 0.3, 0.5], [0.4, 0.4, 0.2], [0.0, 0.0, 1.0]])
@@ -59,7 +55,7 @@ def test_actions_and_repr() -> None:
     policy = Policy("p", TABLE)
     np.testing.assert_array_equal(policy.actions, [2, 0, 2])  # a tie takes the lowest
     assert policy.actions.dtype == np.int64
-    greedy = most_recorded_policy((TABLE * 10).astype(np.int64))
+    greedy = greedy_policy("most recorded", TABLE * 10)
     np.testing.assert_array_equal(greedy.probabilities, np.eye(3)[[2, 0, 2]])
     assert greedy.is_deterministic
     assert not policy.is_deterministic
@@ -163,120 +159,3 @@ def test_baselines_of_icu_sepsis_are_named_and_admissible_where_they_should(mdp)
     assert names == ["random", "clinician", "clinician's most likely", "optimal"]
     careful = optimal_policy(mdp, strategy="raise_exception")
     assert mdp.admissible[np.arange(mdp.n_states), careful.actions][~mdp.terminal].all()
-
-
-# --- the tabular baseline ---------------------------------------------------------------------
-
-
-def _chain_counts(entries: dict[tuple[int, int, int], int]) -> Counts:
-    """Records of the chain: (state, action, next state) and how often; survival (3) pays 1."""
-    every = np.zeros((5, 2, 5))
-    for where, count in entries.items():
-        every[where] = count
-    return Counts(
-        pairs=every.sum(axis=2),
-        transitions=sp.csr_array((every * [1, 1, 0, 0, 0]).reshape(10, 5)),
-        reward_sums=every[:, :, 3],
-        start=np.eye(5)[0],
-        mean_return=np.array([every[:, :, 3].sum() / max(every[:, :, 2:].sum(), 1)]),
-    )
-
-
-def test_tabular_by_hand(chain_mdp: TabularMDP) -> None:
-    # State 0: waiting was seen once, by luck with survival; treating nine times, with six
-    # survivors. The pool of the state is 7 in 10. With a prior of 5 waiting is (1 + 3.5) / 6 =
-    # 0.75, treating (6 + 3.5) / 14 = 0.679.
-    counts = _chain_counts({(0, 0, 3): 1, (0, 1, 3): 6, (0, 1, 2): 3, (1, 0, 3): 1})
-    assert tabular_policy(counts, admissible=chain_mdp.admissible, penalty=0.0).actions[0] == 0
-    # A penalty p costs p for what was seen once, p / 3 for nine times: equal at p = 0.107.
-    assert tabular_policy(counts, admissible=chain_mdp.admissible, penalty=0.10).actions[0] == 0
-    assert tabular_policy(counts, admissible=chain_mdp.admissible, penalty=0.11).actions[0] == 1
-    # A prior of 1: (1 + 0.7) / 2 = 0.85 against (6 + 0.7) / 10; equal at p = 0.18 * 3 / 2.
-    assert (
-        tabular_policy(counts, admissible=chain_mdp.admissible, prior=1.0, penalty=0.26).actions[0]
-        == 0
-    )
-    assert (
-        tabular_policy(counts, admissible=chain_mdp.admissible, prior=1.0, penalty=0.28).actions[0]
-        == 1
-    )
-
-
-def test_tabular_chooses_among_what_is_allowed(chain_mdp: TabularMDP) -> None:
-    # Treating in state 1, inadmissible, always ended well; waiting was never seen.
-    counts = _chain_counts({(0, 0, 1): 4, (1, 1, 3): 4})
-    assert tabular_policy(counts, admissible=chain_mdp.admissible).actions[1] == 0
-    assert tabular_policy(counts).actions[1] == 1
-    # Treating in state 0 is admissible, not supported, and no worse than what was seen.
-    shorter = tabular_policy(counts, prior=0.0, gamma=0.9)
-    assert shorter.actions[0] == 0
-
-
-def test_tabular_discounts(chain_mdp: TabularMDP) -> None:
-    # Waiting is 3/4 in two steps, treating 7/10 in one.
-    counts = _chain_counts(
-        {(0, 0, 1): 900, (0, 1, 3): 700, (0, 1, 2): 300, (1, 0, 3): 750, (1, 0, 2): 250}
-    )
-    options = {"prior": 0.0, "penalty": 0.0}
-    assert tabular_policy(counts, admissible=chain_mdp.admissible, **options).actions[0] == 0
-    assert (
-        tabular_policy(counts, admissible=chain_mdp.admissible, gamma=0.9, **options).actions[0]
-        == 1
-    )
-
-
-def test_tabular_survives_a_loop_that_only_costs(chain_mdp: TabularMDP) -> None:
-    # Nobody was ever seen to leave state 1: without a floor each step there would cost forever.
-    counts = _chain_counts({(1, 0, 1): 5, (0, 0, 1): 5, (0, 1, 3): 1, (0, 1, 2): 1})
-    assert tabular_policy(counts, admissible=chain_mdp.admissible, prior=0.0).actions[0] == 1
-
-
-def test_tabular_of_states_never_seen_is_still_a_policy(chain_mdp: TabularMDP) -> None:
-    counts = _chain_counts({(0, 1, 3): 2, (0, 1, 2): 1})
-    for admissible in (chain_mdp.admissible, None):
-        policy = tabular_policy(counts, admissible=admissible)
-        assert policy.actions[0] == 1
-        assert policy.is_deterministic
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"prior": -1.0}, r"prior is -1\.0"),
-        ({"prior": np.inf}, "prior is inf"),
-        ({"penalty": -1.0}, r"penalty is -1\.0"),
-        ({"admissible": np.ones((5, 3), dtype=bool)}, r"shape \(5, 3\); accepted: \(5, 2\)"),
-        ({"gamma": 0.0}, r"gamma is 0\.0"),
-        ({"counts": _chain_counts({})}, "empty"),
-    ],
-)
-def test_tabular_refuses(options, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        tabular_policy(**{"counts": _chain_counts({(0, 1, 3): 1}), **options})
-
-
-def _tabular_survival(mdp: TabularMDP, seeds: range, **options) -> float:
-    """Mean over data sets of 5,000 episodes each."""
-    total = 0.0
-    for seed in seeds:
-        data = collect(mdp, clinician_policy(mdp), episodes=5000, seed=seed)
-        policy = tabular_policy(data.counts(mdp.n_states, mdp.n_actions), **options)
-        total += evaluate(true_dynamics(mdp), policy.probabilities).survival
-    return total / len(seeds)
-
-
-def test_tabular_is_near_its_mark_on_a_few_data_sets(mdp: TabularMDP) -> None:
-    # One data set has a standard deviation of 0.003.
-    survival = _tabular_survival(mdp, range(3), admissible=mdp.admissible)
-    assert survival == pytest.approx(0.8094, abs=0.006)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("recorded", "prior", "mark"), [(False, 5.0, 0.8094), (True, 20.0, 0.8068)]
-)
-def test_tabular_reaches_its_mark_on_twenty_data_sets(mdp, recorded, prior, mark) -> None:
-    admissible = None if recorded else mdp.admissible
-    survival = _tabular_survival(mdp, range(100, 120), admissible=admissible, prior=prior)
-    # Both means, the mark's and this one's, have standard errors of 0.0007.
-    assert survival == pytest.approx(mark, abs=0.003)

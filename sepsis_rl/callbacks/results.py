@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from sepsis_rl.algorithms import OfflineAlgorithm
+from sepsis_rl.baselines import most_recorded_policy, tabular_policy
 from sepsis_rl.callbacks.off_policy import OffPolicyEvaluation
 from sepsis_rl.callbacks.policy_evaluation import PolicyEvaluation, find_callback
 from sepsis_rl.callbacks.survival_table import Figures, survival_table
@@ -27,10 +28,8 @@ from sepsis_rl.policies import (
     Policy,
     clinician_mode_policy,
     clinician_policy,
-    most_recorded_policy,
     optimal_policy,
     random_policy,
-    tabular_policy,
 )
 
 _NO_SIMULATOR = (
@@ -173,7 +172,7 @@ def _baselines(data: OfflineDataModule, mdp: TabularMDP, strategy: Strategy) -> 
         random_policy(mdp),
         clinician_policy(mdp),
         clinician_mode_policy(mdp),
-        tabular_policy(data.train.counts(data.n_states, data.n_actions), admissible=mdp.admissible),
+        tabular_policy(data.train.counts(data.n_states, data.n_actions), mdp),
         optimal_policy(mdp, strategy=strategy),
     ]
     if strategy != "raise_exception":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from sepsis_rl.baselines import pooled_policy
 from sepsis_rl.data.collection import collect
 from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.mdp import TabularMDP
@@ -15,7 +16,6 @@ from sepsis_rl.policies import (
     clinician_policy,
     optimal_policy,
     random_policy,
-    tabular_policy,
 )
 from sepsis_rl.runs.finished import Run, candidates
 from sepsis_rl.scorecard.accuracy import KnownPolicy
@@ -44,8 +44,8 @@ def known_policies(mdp: TabularMDP, runs: Sequence[Run]) -> list[KnownPolicy]:
     clinician = clinician_policy(mdp)
     data = collect(mdp, clinician, episodes=TRAINING_EPISODES, seed=TRAINING_SEED)
     counts = data.counts(mdp.n_states, mdp.n_actions)
-    tabular = tabular_policy(counts, admissible=mdp.admissible)
-    credulous = tabular_policy(counts, admissible=mdp.admissible, prior=0.0, penalty=0.0)
+    tabular = pooled_policy(counts, admissible=mdp.admissible)
+    credulous = pooled_policy(counts, admissible=mdp.admissible, prior=0.0, penalty=0.0)
     mixtures = {
         f"{share} % tabular, {100 - share} % clinician": tabular.softened(
             1 - share / 100, clinician
@@ -54,7 +54,7 @@ def known_policies(mdp: TabularMDP, runs: Sequence[Run]) -> list[KnownPolicy]:
     }
     named = [
         (clinician_mode_policy(mdp), "clinician's most likely"),
-        (tabular, "tabular"),
+        (Policy("tabular", tabular.probabilities), "tabular"),
         (Policy("tabular, no prior or penalty", credulous.probabilities), "tabular"),
         *((Policy(name, table), "mixture") for name, table in mixtures.items()),
     ]

@@ -7,6 +7,7 @@ import pytest
 from lightning.pytorch.trainer.states import TrainerFn
 
 from sepsis_rl.algorithms import CQL
+from sepsis_rl.baselines import tabular_policy
 from sepsis_rl.callbacks import OffPolicyEvaluation, PolicyEvaluation, Results
 from sepsis_rl.evaluation import Stage, score_policies
 from sepsis_rl.ope import Episodes, OffPolicyOptions, evaluate_off_policy
@@ -15,7 +16,6 @@ from sepsis_rl.policies import (
     clinician_policy,
     optimal_policy,
     random_policy,
-    tabular_policy,
 )
 
 BASELINES = ["random", "clinician", "clinician's most likely", "tabular", "optimal"]
@@ -66,7 +66,7 @@ def test_the_policies_beside_the_baselines(trainer, module, tmp_path, data, mdp,
         random_policy(mdp),
         clinician,
         clinician_mode_policy(mdp),
-        tabular_policy(data.train.counts(716, 25), admissible=mdp.admissible),
+        tabular_policy(data.train.counts(716, 25), mdp),
         optimal_policy(mdp),
     ]
     scores = score_policies(
@@ -168,7 +168,7 @@ def test_what_recorded_data_alone_say(trainer, module, tmp_path, data, mdp, caps
         *module.policies(),
         random_policy(mdp),
         clinician_mode_policy(mdp),
-        tabular_policy(data.train.counts(716, 25), admissible=mdp.admissible),
+        tabular_policy(data.train.counts(716, 25), mdp),
         optimal_policy(mdp),
     ]
     options = OffPolicyOptions(epsilon=0.05, clip=30.0, resamples=20, seed=2)

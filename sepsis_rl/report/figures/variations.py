@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from sepsis_rl.baselines import pooled_policy
 from sepsis_rl.figures import (
     COLORS,
     label_axes,
@@ -16,7 +17,6 @@ from sepsis_rl.figures import (
     setting_styles,
 )
 from sepsis_rl.pages import Exhibit
-from sepsis_rl.policies import tabular_policy
 from sepsis_rl.report.experiment import Experiment, exact_value
 from sepsis_rl.runs.history import Member
 
@@ -112,9 +112,7 @@ def _tabular_points(experiment: Experiment, varied: Sequence[Member]) -> list[di
     sets = {data.content_hash: data.train for data in [experiment.data, *(m.data for m in varied)]}
     rows = []
     for train in sets.values():
-        policy = tabular_policy(
-            train.counts(mdp.n_states, mdp.n_actions), admissible=mdp.admissible
-        )
+        policy = pooled_policy(train.counts(mdp.n_states, mdp.n_actions), admissible=mdp.admissible)
         row = {"data.episodes": train.n_episodes, "algorithm": "tabular", "alpha": None}
         survival = exact_value(mdp, policy).survival
         rows.append({**row, "seed": None, "step": None, "survival": survival})
