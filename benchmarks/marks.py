@@ -1,0 +1,174 @@
+"""What each way to learn is worth, from 1,000, 5,000 and 50,000 episodes, over ten data sets each.
+
+    python benchmarks/marks.py [--output docs/marks] [--seeds 10] [--essay-seeds 3] [--runs runs]
+
+Networks are trained by `lightning fit` itself with the configs as they are; survival is exact, of
+the last checkpoint, and chose nothing. A run that has ended is read and not trained again, so the
+whole goes on where it was stopped. Writes marks.csv, marks.md and marks.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from sepsis_rl.baselines import pooled_policy, spibb_policy, tabular_policy
+from sepsis_rl.cli import main
+from sepsis_rl.data import collect
+from sepsis_rl.display import progress_bar
+from sepsis_rl.dynamics import true_dynamics
+from sepsis_rl.figures import COLORS, MARKERS, label_axes, new_figure
+from sepsis_rl.mdp import load_icu_sepsis
+from sepsis_rl.planning import evaluate
+from sepsis_rl.policies import clinician_policy, optimal_policy
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+SIZES = (1000, 5000, 50_000)
+ESSAY_STEPS = 20_000
+"""Of the essay's 100,000, after which its CQL and BC are where they stay (docs/essay)."""
+
+WHOLE = ["--trainer.val_check_interval=600"]
+ESSAY = [f"--trainer.max_steps={ESSAY_STEPS}", f"--trainer.val_check_interval={ESSAY_STEPS}"]
+NETWORKS = {
+    "CQL": ("cql", WHOLE),
+    "CQL, all actions": ("cql", [*WHOLE, "--model.actions=all"]),
+    "DQN": ("dqn", WHOLE),
+    "essay's CQL": ("essay/cql", ESSAY),
+    "essay's BC": ("essay/bc", ESSAY),
+}
+PLANNERS = {
+    "tabular": tabular_policy,
+    "pooled": lambda counts, mdp: pooled_policy(counts, admissible=mdp.admissible),
+    "SPIBB": lambda counts, mdp: spibb_policy(counts),
+}
+MARKS = {
+    "CQL": (0.791, 0.811, 0.856),
+    "CQL, all actions": (0.790, 0.804, 0.838),
+    "tabular": (0.792, 0.811, 0.858),
+}
+
+
+def trained(name: str, episodes: int, seed: int, runs: Path) -> float:
+    """Exact survival of a run's last policy; trains it unless it has ended."""
+    config, options = NETWORKS[name]
+    run = f"marks-{name}-{episodes}-{seed}".replace(" ", "-").replace(",", "").replace("'", "")
+    words = [
+        "fit",
+        f"--config={CONFIGS / config}.yaml",
+        f"--data.episodes={episodes}",
+        f"--data.seed={seed}",
+        f"--trainer.logger.init_args.save_dir={runs}",
+        f"--trainer.logger.init_args.name={run}",
+        "--evaluation.patients=100",
+        "--ope.resamples=10",
+        "--checkpoint.save_top_k=1",
+        "--trainer.enable_progress_bar=false",
+        *options,
+    ]
+    if not (ended := sorted((runs / run).glob("version_*/metrics.json"))):
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            if main(words):
+                sys.exit(f"lightning {' '.join(words)} did not end well")
+        ended = sorted((runs / run).glob("version_*/metrics.json"))
+    policies = json.loads(ended[-1].read_text())["fit"]["policies"]
+    return next(iter(policies.values()))["survival_exact"]
+
+
+def measure(seeds: int, essay_seeds: int, runs: Path) -> pd.DataFrame:
+    """A row for each policy, number of episodes and data set."""
+    mdp = load_icu_sepsis()
+    truth, clinician = true_dynamics(mdp), clinician_policy(mdp)
+    cells = [
+        (name, episodes, seed)
+        for name in (*PLANNERS, *NETWORKS)
+        for episodes in SIZES
+        for seed in range(essay_seeds if name.startswith("essay") else seeds)
+    ]
+    rows = []
+    with progress_bar() as progress:
+        for name, episodes, seed in progress.track(cells, description="Learning from records"):
+            if name in PLANNERS:
+                data = collect(mdp, clinician, episodes=episodes, seed=seed)
+                policy = PLANNERS[name](data.counts(mdp.n_states, mdp.n_actions), mdp)
+                survival = evaluate(truth, policy.probabilities).survival
+            else:
+                survival = trained(name, episodes, seed, runs)
+            rows.append((name, episodes, seed, survival))
+    return pd.DataFrame(rows, columns=["policy", "episodes", "data_seed", "survival_exact"])
+
+
+def summarize(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean, standard error and number of data sets, by policy and number of episodes."""
+    groups = rows.groupby(["policy", "episodes"], sort=False)["survival_exact"]
+    return groups.agg(["mean", "sem", "count"])
+
+
+def as_table(summary: pd.DataFrame) -> str:
+    """The table in Markdown, in percent, with the marks."""
+    lines = [
+        "| exact survival, % | " + " | ".join(f"{size:,} episodes" for size in SIZES) + " |",
+        "|---|" + "---|" * len(SIZES),
+    ]
+    for name in summary.index.get_level_values(0).unique():
+        cells = []
+        for position, size in enumerate(SIZES):
+            mean, error, count = summary.loc[(name, size)]
+            mark = f", mark {100 * MARKS[name][position]:.1f}" if name in MARKS else ""
+            cells.append(f"{100 * mean:.2f} ± {100 * error:.2f} ({count:.0f} sets{mark})")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(summary: pd.DataFrame, references: dict[str, float]) -> plt.Figure:
+    """Means over data sets, with bands of two standard errors."""
+    figure = new_figure(7.2, 4.6)
+    axes = figure.subplots()
+    for index, name in enumerate(summary.index.get_level_values(0).unique()):
+        own = 100 * summary.loc[name]
+        color, marker = COLORS[index % len(COLORS)], MARKERS[index]
+        dash = "--" if name.startswith("essay") else "-"
+        axes.plot(own.index, own["mean"], dash, color=color, marker=marker, label=name)
+        band = 2 * own["sem"].fillna(0)
+        axes.fill_between(own.index, own["mean"] - band, own["mean"] + band, color=color, alpha=0.2)
+    for name, survival in references.items():
+        axes.axhline(100 * survival, color="0.35", linewidth=0.9, linestyle=(0, (4, 3)))
+        axes.annotate(f"{name} {100 * survival:.1f}", (SIZES[0], 100 * survival + 0.1), fontsize=8)
+    axes.set_xscale("log")
+    axes.set_xticks(SIZES, [f"{size:,}" for size in SIZES])
+    axes.minorticks_off()
+    label_axes(axes, "recorded episodes to learn from", "exact 90-day survival, %")
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--output", type=Path, default=Path("docs/marks"))
+    parser.add_argument("--seeds", type=int, default=10, help="data sets of each size")
+    parser.add_argument("--essay-seeds", type=int, default=3, help="of the essay's settings")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    options = parse()
+    rows = measure(options.seeds, options.essay_seeds, options.runs)
+    options.output.mkdir(parents=True, exist_ok=True)
+    rows.to_csv(options.output / "marks.csv", index=False, float_format="%.6f")
+    summary = summarize(rows)
+    mdp = load_icu_sepsis()
+    references = {
+        name: evaluate(true_dynamics(mdp), policy.probabilities).survival
+        for name, policy in (("clinician", clinician_policy(mdp)), ("optimum", optimal_policy(mdp)))
+    }
+    table = as_table(summary)
+    (options.output / "marks.md").write_text(table)
+    draw(summary, references).savefig(options.output / "marks.png")
+    print(table)
