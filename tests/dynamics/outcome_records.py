@@ -51,11 +51,13 @@ def odd_records() -> dict[str, np.ndarray]:
 
 def counts_of(led: np.ndarray) -> Counts:
     n_states, n_actions, _ = led.shape
-    visits = led.sum(axis=(1, 2))
-    next_states = led[:, :, :n_states].reshape(n_states * n_actions, n_states)
+    visits, n_pairs = led.sum(axis=(1, 2)), n_states * n_actions
+    # Zeros are stored too, as they are in a sample that leaves episodes out.
+    stored = np.tile(np.arange(n_states), n_pairs), np.arange(n_pairs + 1) * n_states
+    next_states = led[:, :, :n_states].astype(float).ravel()
     return Counts(
         pairs=led.sum(axis=2).astype(float),
-        transitions=sp.csr_array(next_states.astype(float)),
+        transitions=sp.csr_array((next_states, *stored), shape=(n_pairs, n_states)),
         reward_sums=led[:, :, n_states].astype(float),
         start=visits / visits.sum(),
         mean_return=np.array([0.5]),

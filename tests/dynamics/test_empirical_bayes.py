@@ -190,8 +190,7 @@ def test_odd_records(name: str, near: bool) -> None:
         counts_of(led), state_vectors=vectors, dose_features=np.array([[-1.0], [0], [1]])
     )
     mixed = outcomes_of(dynamics)
-    assert mixed.min() >= -1e-12  # NaN is not
-    np.testing.assert_allclose(mixed.sum(axis=2), 1, atol=1e-12)
+    assert mixed.min() >= -1e-12  # death, the rest, too; NaN is not
     best = value_iteration(dynamics)
     assert ((best.values >= 0) & (best.values <= 1 + 1e-9)).all()
     survival = evaluate(dynamics, np.eye(3)[best.actions]).survival
