@@ -28,8 +28,9 @@ def dose_features_by_state(
     Returns:
         (n_states, n_actions, 2 * n_features).
     """
-    spread = values[visited].std()
-    scores = (values - values[visited].mean()) / (spread if spread > 0 else 1.0)
+    # Values that differ by less are the same, but for where their computation stopped.
+    spread = max(values[visited].std(), 1e-8)
+    scores = (values - values[visited].mean()) / spread
     scores = scores.clip(-LARGEST_SCORE, LARGEST_SCORE)[:, None, None]
     doses = np.broadcast_to(dose_features, (len(values), *dose_features.shape))
     return np.concatenate([doses, doses * scores], axis=2)

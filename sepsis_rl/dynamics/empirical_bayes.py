@@ -36,6 +36,9 @@ LEAST_RATIO: Final = 0.02
 """Least ratio of the recorded decisions to those that the true process is taken to rest on."""
 LARGEST_TILT: Final = 0.98
 """A tilt takes at most this share of a transition's probability."""
+LEAST_RISK: Final = 1e-3
+"""Where death or survival is less likely, a tilt is no steeper than if it were this likely: it
+would tell rounding errors apart."""
 _MAX_SWEEPS: Final = 10_000
 _TOLERANCE: Final = 1e-10
 
@@ -76,11 +79,12 @@ def empirical_bayes_dynamics(
         return _mixed(counts, outcomes, base, weight, np.zeros(outcomes.pairs.shape), values)
     visited = outcomes.pairs.sum(axis=1) > 0
     features = dose_features_by_state(dose_features, values[:-1], visited)
-    for _ in range(2):
+
+    def with_effects(values: FloatArray) -> Dynamics:
         effects = dose_effects(outcomes, base, values, features, chosen, cohort)
-        dynamics = _mixed(counts, outcomes, base, weight, effects, values)
-        values = _settled(partial(_best, dynamics, allowed), n_states)
-    return dynamics
+        return _mixed(counts, outcomes, base, weight, effects, values)
+
+    return with_effects(_settled(partial(_best, with_effects(values), allowed), n_states))
 
 
 def prior_weights(outcomes: Outcomes, chosen: BoolArray) -> tuple[FloatArray, FloatArray]:
@@ -107,8 +111,8 @@ def prior_weights(outcomes: Outcomes, chosen: BoolArray) -> tuple[FloatArray, Fl
     within = (n * (1 - own)).sum(axis=1) / np.maximum(freedom, 1)
     compared = (n_pairs >= 2) & (freedom > 0)
     explained = ((n_pairs - 1) * within)[compared].sum()
-    ratio = between[compared].sum() / explained - 1 if explained > 0 else 0.0
-    ratio = max(ratio, LEAST_RATIO)
+    # Where each pair has a single outcome nothing is explained, and any difference is the truth's.
+    ratio = max(between[compared].sum() / max(explained, 1e-9) - 1, LEAST_RATIO)
     cohort = np.maximum(outcomes.pairs / ratio, LEAST_COHORT)
     return cohort, cohort / (1 + ratio)
 
@@ -134,7 +138,8 @@ def _mixed(
     variance = base.expected(values**2)[:, None] - mean**2
     # V lies between 0, of death, and 1, of survival: there a tilt leaves the least, or the most.
     tilt = (effects / np.maximum(variance, 1e-12)).clip(
-        -LARGEST_TILT / np.maximum(1 - mean, 1e-12), LARGEST_TILT / np.maximum(mean, 1e-12)
+        -LARGEST_TILT / np.maximum(1 - mean, LEAST_RISK),
+        LARGEST_TILT / np.maximum(mean, LEAST_RISK),
     )
     total = outcomes.pairs + weight
     of_state = sp.csr_array(base.mixture[np.repeat(np.arange(n_states), n_actions)])

@@ -74,7 +74,7 @@ def count_outcomes(counts: Counts) -> Outcomes:
         raise InputError("there are no counts, or of several samples; accepted: those of one")
     survived = counts.reward_sums
     ended = counts.pairs - (counts.transitions @ np.ones(n_states)).reshape(survived.shape)
-    if (survived < 0).any() or (survived > ended + 1e-6).any():
+    if not ((survived >= 0) & (survived <= ended + 1e-6)).all():
         raise InputError("rewards are not survival; accepted: 0, or 1 where an episode ends")
     column = sp.csr_array(survived.reshape(-1, 1))
     return Outcomes(
@@ -98,8 +98,12 @@ def state_rows(outcomes: Outcomes, state_vectors: FloatArray | None) -> StateRow
         )
         found, squared = visited[found], distance**2
         others = found != np.arange(n_states)[:, None]
-        weights = np.exp(-squared / max(np.median(squared[others]), 1e-300)) * others
-        weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-300) * n[found]
+        others &= others.cumsum(axis=1) <= NEIGHBORS
+        # Beyond the nearest one's, or all weights of a state far from all others would be 0.
+        nearest = np.where(others, squared, np.inf).min(axis=1, keepdims=True)
+        beyond = np.maximum(squared - nearest, 0.0)
+        weights = np.exp(-beyond / max(np.median(squared[others]), 1e-100)) * others
+        weights /= weights.sum(axis=1, keepdims=True) * n[found]
         ends = np.arange(0, found.size + 1, found.shape[1])
         near = sp.csr_array((weights.ravel(), found.ravel(), ends), (n_states, n_states))
         which = np.arange(n_states)

@@ -1,0 +1,248 @@
+"""Dynamics by empirical Bayes: by hand, with loops, odd records, many states, and ICU-Sepsis."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from outcome_records import (
+    counts_of,
+    odd_records,
+    outcomes_of,
+    random_led,
+    slow_empirical_bayes,
+    slow_mixed,
+    slow_ratio,
+    slow_state_rows,
+    slow_values,
+)
+
+from sepsis_rl.data import behavior_policy, collect
+from sepsis_rl.dynamics import (
+    Counts,
+    empirical_bayes,
+    empirical_bayes_dynamics,
+    estimated_dynamics,
+    true_dynamics,
+)
+from sepsis_rl.dynamics.empirical_bayes import prior_weights
+from sepsis_rl.dynamics.state_rows import count_outcomes
+from sepsis_rl.mdp import TabularMDP
+from sepsis_rl.planning import evaluate, value_iteration
+
+# One state, entered once in an episode. Of 20 with each of two doses 2 and 18 survived; nobody has
+# had the third and fourth.
+ONCE = np.array([[[0, 2, 18], [0, 18, 2], [0, 0, 0], [0, 0, 0]]])
+
+
+def ratio_of(led: np.ndarray, chosen: np.ndarray | None = None) -> float:
+    outcomes = count_outcomes(counts_of(led))
+    k, weight = prior_weights(outcomes, led.any(axis=2) if chosen is None else chosen)
+    ratio = float((k / weight - 1)[0, 0])
+    np.testing.assert_allclose(k, np.maximum(led.sum(axis=2) / ratio, 20), rtol=1e-6)
+    np.testing.assert_allclose(weight, k / (1 + ratio), rtol=1e-6)
+    return ratio
+
+
+def test_prior_weights_by_hand() -> None:
+    # 50 and 60 of 100 survived, squared lengths .5 and .52; together .55, squared length .505.
+    # Between: 50 + 52 - 101 = 1. Within: (50 + 48) / 198 = 98 / 198. The ratio: 198 / 98 - 1.
+    led = np.zeros((2, 4, 4), dtype=int)
+    led[0, :2, 2:], led[0, 2, 2:] = [[50, 50], [60, 40]], [10, 0]
+    led[1, 0, 2:] = [70, 30]  # a state with one decision compares none
+    chosen = np.array([[True, True, False, False], [True, False, False, False]])
+    k, weight = prior_weights(count_outcomes(counts_of(led)), chosen)
+    # N / c is 98 for the two; of 10 / c and nothing, which are less than 20, 20; 70 + 30 again 98.
+    np.testing.assert_allclose(k, [[98, 98, 20, 20], [98, 20, 20, 20]], rtol=1e-9)
+    np.testing.assert_allclose(weight, k * 98 / 198, rtol=1e-9)
+    assert ratio_of(led, chosen) == pytest.approx(100 / 98)
+    # The third decision among the chosen, all of whose 10 survived, is further off.
+    assert ratio_of(led) > 2
+
+
+def test_prior_weights_at_their_limits() -> None:
+    led = np.zeros((1, 2, 3), dtype=int)
+    led[0, :, 1:] = [[30, 10], [60, 20]]
+    assert ratio_of(led) == pytest.approx(0.02)  # no difference
+    led[0, :, 1:] = [[1, 0], [0, 1]]
+    assert ratio_of(led) == pytest.approx(0.02)  # nothing to compare a difference with
+    # Always the same with one decision, and always another with the other: nothing is borrowed.
+    led[0, :, 1:] = [[1000, 0], [0, 1000]]
+    np.testing.assert_allclose(
+        outcomes_of(empirical_bayes_dynamics(counts_of(led))), led / 1000, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_prior_weights_agree_with_loops(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    led = random_led(rng, 12, 4, [3, 20][seed % 2])
+    chosen = led.any(axis=2) & (rng.random((12, 4)) < 0.8)
+    assert ratio_of(led, chosen) == pytest.approx(slow_ratio(led, chosen), rel=1e-9)
+
+
+def test_one_state_by_hand() -> None:
+    # Squared lengths .82, .82 and .5: between 32.8 - 20 = 12.8, within 7.2 / 38, ratio 66.6 and
+    # k' = 20 / 67.6 = .296. In the state's row half survive: V is 1/2, its variance 1/4. The
+    # effects are -.385 and .385 (see test_dose_effects.py): with a dose R has survival .5 + g.
+    dynamics = empirical_bayes_dynamics(
+        counts_of(ONCE),
+        admissible=np.ones((1, 4), dtype=bool),
+        dose_features=np.array([[-1.0], [1.0], [0.5], [-10.0]]),
+    )
+    information = 2 / (6.1 / 48 / 10)
+    g = 0.4 * information / (information + 10**0.8)
+    weight = 20 / (12.8 / (7.2 / 38))
+    expected = [
+        (2 + weight * (0.5 - g)) / (20 + weight),
+        (18 + weight * (0.5 + g)) / (20 + weight),
+        0.5 + g / 2,
+        0.01,  # of the half that survived, a tilt leaves 2 %
+    ]
+    np.testing.assert_allclose(dynamics.rewards, [expected], atol=1e-12)
+    np.testing.assert_allclose(outcomes_of(dynamics)[0, :, 2], 1 - np.array(expected), atol=1e-12)
+    assert not dynamics.terminal.any()
+    assert dynamics.start == [1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("masked", [True, False])
+def test_agrees_with_loops(seed: int, masked: bool) -> None:
+    rng = np.random.default_rng([seed, masked])
+    n_states, n_actions = [4, 8, 12, 40][seed], 4
+    led = random_led(rng, n_states, n_actions, 40)
+    vectors = rng.normal(size=(n_states, 3)) if seed % 2 else None
+    doses = rng.normal(size=(n_actions, 2))
+    admissible = rng.random((n_states, n_actions)) < 0.7 if masked else led.any(axis=2)
+    dynamics = empirical_bayes_dynamics(
+        counts_of(led),
+        admissible=admissible if masked else None,
+        state_vectors=vectors,
+        dose_features=doses,
+    )
+    # Where no action is allowed, all are.
+    admissible = admissible | ~admissible.any(axis=1, keepdims=True)
+    expected = slow_empirical_bayes(led, admissible, vectors, doses)
+    np.testing.assert_allclose(outcomes_of(dynamics), expected, atol=1e-6)
+
+
+def test_effects_tilt_the_state_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the effects, tilted rows are distributions, and worth what the effects say."""
+    rng = np.random.default_rng(1)
+    led = random_led(rng, 8, 4, 40)
+    led[:, 3] = 0  # what nobody has had is like R
+    rows, chosen = slow_state_rows(led, None), led.any(axis=2)
+    ratio = slow_ratio(led, chosen)
+    cohort = np.maximum(led.sum(axis=2) / ratio, 20)
+    given = rng.normal(size=(8, 4)) * 10.0 ** rng.integers(-4, 2, size=(8, 1))
+    seen = []
+
+    def effects(outcomes, base, values, features, chosen, cohort):
+        seen.append(np.append(values, 0.0))
+        return given
+
+    monkeypatch.setattr(empirical_bayes, "dose_effects", effects)
+    dynamics = empirical_bayes_dynamics(counts_of(led), dose_features=np.ones((4, 1)))
+    # First the values of the recorded decisions, then those of the best on what came of them.
+    one = np.ones((8, 1), dtype=bool)
+    np.testing.assert_allclose(seen[0], slow_values(rows[:, None], one), atol=1e-7)
+    allowed = chosen | ~chosen.any(axis=1, keepdims=True)
+    first = slow_mixed(led, rows, seen[0], given, cohort, ratio)
+    np.testing.assert_allclose(seen[1], slow_values(first, allowed), atol=1e-7)
+
+    mixed, values = outcomes_of(dynamics), seen[1]
+    np.testing.assert_allclose(mixed, slow_mixed(led, rows, values, given, cohort, ratio))
+    assert mixed.min() >= 0
+    tilted = mixed[:, 3]
+    assert (tilted >= (0.02 - 1e-12) * rows).all()
+    gained = tilted @ values - rows @ values
+    clipped = np.minimum(tilted[:, -1] / rows[:, -1], tilted[:, -2] / rows[:, -2]) < 0.02 + 1e-9
+    assert 0 < clipped.sum() < 8
+    np.testing.assert_allclose(gained[~clipped], given[~clipped, 3], atol=1e-12)
+    assert (np.abs(gained) <= np.abs(given[:, 3]) + 1e-12).all()
+    assert (gained * given[:, 3] > 0).all()
+
+
+def test_without_dose_features_there_are_no_effects() -> None:
+    rng = np.random.default_rng(2)
+    led, vectors = random_led(rng, 9, 3, 20), rng.normal(size=(9, 2))
+    rows, ratio = slow_state_rows(led, vectors), slow_ratio(led, led.any(axis=2))
+    cohort, values = np.maximum(led.sum(axis=2) / ratio, 20), np.arange(11) / 10
+    expected = slow_mixed(led, rows, values, np.zeros((9, 3)), cohort, ratio)
+    mixed = outcomes_of(empirical_bayes_dynamics(counts_of(led), state_vectors=vectors))
+    np.testing.assert_allclose(mixed, expected, atol=1e-12)
+
+
+def test_many_records_keep_their_own_row() -> None:
+    led = random_led(np.random.default_rng(3), 6, 3, 40) * 10**6
+    dynamics = empirical_bayes_dynamics(counts_of(led), dose_features=np.array([[-1.0], [0], [1]]))
+    n = led.sum(axis=2)[..., None]
+    np.testing.assert_allclose(outcomes_of(dynamics) * (n > 0), led / np.maximum(n, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("near", [True, False])
+@pytest.mark.parametrize("name", odd_records())
+def test_odd_records(name: str, near: bool) -> None:
+    led = odd_records()[name]
+    # Two places far apart, where the first three and the last three are each other's neighbors.
+    vectors = np.array([[0.0], [0.1], [0.2], [50], [50.1], [50.2]]) if near else None
+    dynamics = empirical_bayes_dynamics(
+        counts_of(led), state_vectors=vectors, dose_features=np.array([[-1.0], [0], [1]])
+    )
+    mixed = outcomes_of(dynamics)
+    assert mixed.min() >= -1e-12  # death, the rest, too; NaN is not
+    best = value_iteration(dynamics)
+    assert ((best.values >= 0) & (best.values <= 1 + 1e-9)).all()
+    survival = evaluate(dynamics, np.eye(3)[best.actions]).survival
+    assert survival == pytest.approx(dynamics.start @ best.values, abs=1e-8)
+    if name.startswith("all"):
+        assert survival == pytest.approx(float(name == "all live"), abs=1e-8)
+
+
+def test_memory_goes_with_distinct_transitions() -> None:
+    # A matrix of pairs by states would take 80 GB here, and one of states by states 3.2 GB.
+    n_states, n_actions, n = 20_000, 25, 200_000
+    rng = np.random.default_rng(5)
+    state, action = rng.integers(n_states, size=n), rng.integers(n_actions, size=n)
+    goes_on = rng.random(n) < 0.5
+    pair, survived = state * n_actions + action, ~goes_on & (rng.random(n) < 0.2 + action / 50)
+    reached = (state * 7 + rng.integers(10, size=n)) % n_states
+    ones, shape = np.ones(goes_on.sum()), (n_states, n_actions)
+    counts = Counts(
+        pairs=np.bincount(pair, minlength=n_states * n_actions).reshape(shape).astype(float),
+        transitions=sp.csr_array(
+            (ones, (pair[goes_on], reached[goes_on])), shape=(n_states * n_actions, n_states)
+        ),
+        reward_sums=np.bincount(pair, survived, n_states * n_actions).reshape(shape),
+        start=np.full(n_states, 1 / n_states),
+        mean_return=np.array([0.5]),
+    )
+    vectors, doses = rng.normal(size=(n_states, 2)), np.arange(25.0)[:, None] / 12 - 1
+    tracemalloc.start()
+    dynamics = empirical_bayes_dynamics(counts, state_vectors=vectors, dose_features=doses)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # Rows of states are made of 31 states' transitions at most; pairs mix five rows. Measured: 65
+    # bytes an entry.
+    entries = 31 * (counts.transitions.nnz + n_states) + 5 * n_states * n_actions
+    assert peak < 130 * entries
+    dying = 1 - dynamics.expected(np.ones(n_states)) - dynamics.rewards
+    assert dying.min() >= 0
+    best = value_iteration(dynamics, tolerance=1e-6)
+    assert 0.5 < dynamics.start @ best.values < 1
+
+
+def test_plans_better_than_on_pooled_rows(mdp: TabularMDP) -> None:
+    records = collect(mdp, behavior_policy(mdp, "clinician"), episodes=5000, seed=0)
+    counts = records.counts(mdp.n_states, mdp.n_actions)
+    outcomes = count_outcomes(counts)
+    k, weight = prior_weights(outcomes, (outcomes.pairs > 0) & mdp.admissible)
+    # .212 over data sets, standard deviation .016.
+    assert (k / weight - 1)[0, 0] == pytest.approx(0.212, abs=0.05)
+    allowed = mdp.admissible | mdp.terminal[:, None]
+
+    def survival(estimate: str) -> float:
+        plan = value_iteration(estimated_dynamics(counts, estimate, mdp), allowed=allowed)
+        return evaluate(true_dynamics(mdp), np.eye(mdp.n_actions)[plan.actions]).survival
+
+    assert survival("empirical_bayes") > max(0.805, survival("pooled"))

@@ -1,0 +1,106 @@
+"""Rows of states: by hand, with loops, and the records that they refuse."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from outcome_records import counts_of, random_led, slow_state_rows
+
+from sepsis_rl.dynamics import empirical_bayes_dynamics
+from sepsis_rl.dynamics.state_rows import count_outcomes, state_rows
+from sepsis_rl.errors import InputError
+
+# Three states on a line, at 0, 1 and 3. From the first, 20 decisions of one kind went on to the
+# second and 10 of the other survived; from the second, all 10 died; the third was never visited.
+LINE = np.zeros((3, 2, 5), dtype=int)
+LINE[0, 0, 1], LINE[0, 1, 3], LINE[1, 0, 4] = 20, 10, 10
+PLACES = np.array([[0.0], [1.0], [3.0]])
+
+
+def rows_of(led: np.ndarray, vectors: np.ndarray | None) -> np.ndarray:
+    """(n_states, n_states + 2), death the last."""
+    rows = state_rows(count_outcomes(counts_of(led)), vectors)
+    alive = (rows.mixture @ rows.rows).toarray()
+    values = np.random.default_rng(0).random(len(led) + 1)
+    np.testing.assert_allclose(rows.expected(values), alive @ values, atol=1e-12)
+    return np.hstack([alive, 1 - alive.sum(axis=1, keepdims=True)])
+
+
+def test_neighbors_by_hand() -> None:
+    # Squared distances: 1 between the first two; 9 and 4 from the third. Those of the first to the
+    # second, the second to the first and the third to both are 1, 1, 4, 9: the scale is 2.5. The
+    # third weighs the second's row 1 and the first's exp(-9 / 2.5) / exp(-4 / 2.5) = exp(-2).
+    first = np.exp(-2) / (1 + np.exp(-2))
+    expected = [
+        [0, 20 / 40, 0, 10 / 40, 10 / 40],  # 30 of its own and 10 like the second's
+        [0, 20 / 60, 0, 10 / 60, 1 / 2],  # 10 of its own and 10 like the first's
+        [0, first * 2 / 3, 0, first / 3, 1 - first],
+    ]
+    np.testing.assert_allclose(rows_of(LINE, PLACES), expected, atol=1e-12)
+
+
+def test_all_records_as_the_neighbor_by_hand() -> None:
+    # Of 40 records, half went on to the second state, a quarter survived, a quarter died.
+    expected = [
+        [0, 25 / 40, 0, 12.5 / 40, 2.5 / 40],
+        [0, 5 / 20, 0, 2.5 / 20, 12.5 / 20],
+        [0, 1 / 2, 0, 1 / 4, 1 / 4],
+    ]
+    np.testing.assert_allclose(rows_of(LINE, None), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("near", [True, False])
+@pytest.mark.parametrize("n_states", [2, 9, 60])  # 60: more than a state has neighbors
+@pytest.mark.parametrize("seed", range(3))
+def test_agrees_with_loops(n_states: int, near: bool, seed: int) -> None:
+    rng = np.random.default_rng([seed, n_states])
+    led = random_led(rng, n_states, 3, 15)
+    vectors = rng.normal(size=(n_states, 4)) if near else None
+    rows = rows_of(led, vectors)
+    np.testing.assert_allclose(rows, slow_state_rows(led, vectors), atol=1e-12)
+    assert rows.min() >= -1e-12
+
+
+@pytest.mark.parametrize("records", [0, 5])
+def test_a_state_far_from_all_others_has_the_nearest_ones_row(records: int) -> None:
+    led = np.zeros((7, 1, 9), dtype=int)
+    led[:, 0, 8] = 5  # they died, but for those in the nearest one
+    led[5, 0, 7:] = [5, 0]
+    led[6, 0, 8] = records
+    rows = rows_of(led, np.array([[0.0], [1], [2], [3], [4], [5], [1e4]]))
+    np.testing.assert_allclose(rows[6, 7:], [10 / (records + 10), records / (records + 10)])
+
+
+def test_states_in_one_place() -> None:
+    # Each state counts the same, except for one's own: 30 others, whichever those are.
+    led = np.zeros((40, 1, 42), dtype=int)
+    led[:, 0, 40] = 5
+    np.testing.assert_allclose(rows_of(led, np.zeros((40, 2)))[:, 40], 1, atol=1e-12)
+    led[:20, 0, 40:] = [0, 5]
+    assert rows_of(led, np.zeros((40, 2)))[:, 40:].min() > 0.1
+
+
+def test_a_single_visited_state_is_what_all_know_of() -> None:
+    alone = LINE.copy()
+    alone[1:] = 0
+    for vectors in (PLACES, None):
+        rows = rows_of(alone, vectors)
+        np.testing.assert_allclose(rows, [[0, 2 / 3, 0, 1 / 3, 0]] * 3, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: {"pairs": 0 * c.pairs, "transitions": 0 * c.transitions}, "there are no counts"),
+        (lambda c: {"mean_return": np.array([0.5, 0.5])}, "or of several samples"),
+        (lambda c: {"reward_sums": -c.reward_sums}, "rewards are not survival"),
+        (lambda c: {"reward_sums": 2 * c.reward_sums}, "rewards are not survival"),
+        # The first decision in the first state never ended an episode.
+        (lambda c: {"reward_sums": np.eye(3, 2)}, "rewards are not survival"),
+        (lambda c: {"reward_sums": c.reward_sums * np.nan}, "rewards are not survival"),
+    ],
+)
+def test_refused_records(change, message: str) -> None:
+    counts = counts_of(LINE)
+    with pytest.raises(InputError, match=message):
+        empirical_bayes_dynamics(replace(counts, **change(counts)))
