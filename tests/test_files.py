@@ -130,3 +130,4 @@ def test_csv_of_rows():
         ",,,2000000000000,False",
     ]
     assert as_csv([], "None.") == b"# None.\n\n"
+    assert as_csv([{"state": 0}]) == b"state\n0\n"

@@ -110,7 +110,7 @@ def test_discounted_value_by_hand(chain_mdp: TabularMDP) -> None:
 
 
 def test_raise_exception_refuses_only_what_can_happen(chain_mdp: TabularMDP) -> None:
-    with pytest.raises(InputError, match="action 1 in state 1"):
+    with pytest.raises(InputError, match=r"action 1 \(IV fluid 0, vasopressor 1\) in state 1"):
         evaluate(true_dynamics(chain_mdp, "raise_exception"), EVEN)
     # From state 0 alone, always treating, nobody comes to state 1.
     treat = np.array([[0.0, 1.0]] * 5)

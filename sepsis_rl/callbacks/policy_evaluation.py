@@ -35,7 +35,7 @@ class PolicyEvaluation(pl.Callback):
 
     Args:
         patients: Simulated patients per evaluation, shared out over processes.
-        seed: Who they are. Validation and test meet different patients of the same seed.
+        seed: Seed of the patients, of whom validation and test meet different ones.
         strategy: What an inadmissible action does: `mean` (the mean of the state's admissible
             actions), `terminate` (death) or `raise_exception`.
         real_environment: Roll out the `gym.make` environment itself, one patient after another:

@@ -18,7 +18,7 @@ from sepsis_rl.callbacks.survival_table import Figures, survival_table
 from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.display import NOT_FOR_CLINICAL_USE, progress_bar
 from sepsis_rl.evaluation import PolicyScores
-from sepsis_rl.files import atomic_write, free_path
+from sepsis_rl.files import free_path, write_json
 from sepsis_rl.loggers import RunLogger
 from sepsis_rl.mdp import Strategy, TabularMDP
 from sepsis_rl.ope import Episodes, OffPolicyScores
@@ -148,8 +148,7 @@ class Results(pl.Callback):
             content["fit"] = result
         else:
             content.setdefault(stage, {})[Path(str(trainer.ckpt_path)).name] = result
-        with atomic_write(path) as file:
-            file.write(json.dumps(content, indent=1).encode() + b"\n")
+        write_json(path, content)
 
 
 def _read_metrics(path: Path) -> dict[str, Any] | None:

@@ -36,6 +36,7 @@ from sepsis_rl.cli.training_parser import HelpAll, TrainingParser
 from sepsis_rl.data.batches import check_batch_size
 from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.errors import InputError
+from sepsis_rl.files import free_path
 from sepsis_rl.loggers import RunLogger
 from sepsis_rl.runs.checkpoints import (
     SafeCheckpointIO,
@@ -114,7 +115,10 @@ class SepsisCLI(LightningCLI):
         )
         if subcommand == "predict":
             parser.add_argument(
-                "--member", type=int, default=0, help="Whose policy, counted from 0."
+                "--member",
+                type=int,
+                default=0,
+                help="Member whose policy is written, counted from 0.",
             )
             parser.add_argument(
                 "--output",
@@ -205,7 +209,8 @@ class SepsisCLI(LightningCLI):
             logger.resume(int(version), step)
             for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
                 if isinstance(callback, SaveConfigCallback):
-                    callback.config_filename = _free_config(folder, step)
+                    config = free_path(folder / f"config-from-step-{step}.yaml")
+                    callback.config_filename = config.name
         Console().print(f"Going on from step {step:,} of {path}", soft_wrap=True)
         if step >= self.trainer.max_steps > 0:
             Console().print(
@@ -282,11 +287,3 @@ class _NoProfiler(PassThroughProfiler):
 
     def profile(self, action_name: str) -> nullcontext[None]:  # type: ignore[override]
         return self._idle
-
-
-def _free_config(folder: Path, step: int) -> str:
-    """A name for the config of a resumed run beside the one it began with."""
-    name, number = f"config-from-step-{step}.yaml", 1
-    while (folder / name).exists():
-        name, number = f"config-from-step-{step}-{number}.yaml", number + 1
-    return name

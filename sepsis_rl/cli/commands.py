@@ -41,10 +41,15 @@ def run_command(command: str, words: list[str]) -> None:
 def _collect(words: list[str]) -> None:
     parser = _Parser("collect", "Simulate episodes into a file.")
     parser.add_argument("--output", type=str, required=True, help="File to write, .npz.")
-    parser.add_argument("--episodes", type=int, default=5000, help="How many.")
-    parser.add_argument("--seed", type=int, default=42, help="The same seed gives the same bytes.")
+    parser.add_argument("--episodes", type=int, default=5000, help="Number of episodes.")
     parser.add_argument(
-        "--policy", type=PolicyName, default="clinician", help="Whose decisions are recorded."
+        "--seed", type=int, default=42, help="Seed; the same one gives the same bytes."
+    )
+    parser.add_argument(
+        "--policy",
+        type=PolicyName,
+        default="clinician",
+        help="Policy whose decisions are recorded.",
     )
     parser.add_argument(
         "--epsilon", type=float, default=0.1, help="Share of random actions of epsilon_clinician."
@@ -69,7 +74,9 @@ def _export(words: list[str]) -> None:
 
     parser = _Parser("export", "Take one member out of a sweep's checkpoint.")
     parser.add_argument("--ckpt_path", type=str, required=True, help="Checkpoint of the sweep.")
-    parser.add_argument("--member", type=int, required=True, help="Which one, counted from 0.")
+    parser.add_argument(
+        "--member", type=int, required=True, help="Member to take out, counted from 0."
+    )
     parser.add_argument("--output", type=str, required=True, help="Checkpoint to write.")
     options = parser.read(words)
     export_member(options.ckpt_path, options.member, options.output)

@@ -19,7 +19,7 @@ def export_member(source: str | Path, member: int, output: str | Path) -> None:
 
     Args:
         source: A checkpoint with several members.
-        member: Which one, counted from 0.
+        member: Member to take out, counted from 0.
         output: Destination, a file that is not there yet.
 
     Raises:

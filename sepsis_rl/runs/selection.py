@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, progress_bar
 from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.errors import InputError
-from sepsis_rl.files import atomic_write, free_path
+from sepsis_rl.files import free_path, write_json
 from sepsis_rl.mdp import FloatArray
 from sepsis_rl.ope import Episodes, OffPolicyOptions, OffPolicyScores, evaluate_off_policy
 from sepsis_rl.ope.criteria import (
@@ -42,7 +41,7 @@ class _Selection:
     """What was chosen and why.
 
     Attributes:
-        criterion: What is largest for the chosen one.
+        criterion: Estimate by which policies are compared; the largest is chosen.
         candidates: All of them.
         scores: Of all, on the held-out episodes.
         order: Indices of the candidates, best first.
@@ -87,7 +86,7 @@ def select(
 
     Args:
         folders: Folders of runs that share their held-out and report episodes.
-        criterion: What is largest for the chosen one.
+        criterion: Estimate by which policies are compared; the largest is chosen.
         truth: Print exact survival beside, and what each criterion's choice loses to the best.
         options: Softening, clip and bootstrap of the estimates.
         output: File to write; `selection.json` in the folder that holds all runs by default, with
@@ -109,8 +108,7 @@ def select(
     selection = _choose(candidates(runs), data, criterion, options, truth)
     path = _output(runs) if output is None else Path(output)
     _print(selection)
-    with atomic_write(path) as file:
-        file.write(json.dumps(_content(selection, data, path), indent=1).encode() + b"\n")
+    write_json(path, _content(selection, data, path))
     chosen, console = selection.chosen, Console(soft_wrap=True, highlight=False)
     console.print(f"Choice:     {path}")
     console.print(

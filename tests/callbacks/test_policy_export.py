@@ -1,9 +1,10 @@
 """The table of a policy in a file."""
 
-import csv
+import json
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from sepsis_rl.algorithms import CQL
@@ -22,7 +23,8 @@ def module():
 @pytest.fixture
 def trainer(chain_mdp):
     counts = np.array([[3, 0], [1, 2], [0, 0], [0, 0], [0, 0]])
-    return SimpleNamespace(datamodule=SimpleNamespace(mdp=chain_mdp, pair_counts=counts))
+    data = SimpleNamespace(mdp=chain_mdp, pair_counts=counts, content_hash="0084da")
+    return SimpleNamespace(datamodule=data, ckpt_path="last.ckpt")
 
 
 def export(trainer, module, **options):
@@ -32,8 +34,7 @@ def export(trainer, module, **options):
 
 
 def rows(path):
-    lines = path.read_text().splitlines()
-    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    return pd.read_csv(path, dtype=str).to_dict("records")
 
 
 @pytest.mark.parametrize("member", [0, 1])
@@ -65,19 +66,24 @@ def test_levels_are_fluids_times_five_plus_vasopressor(runs, lightning):
 
 def test_the_file_says_what_it_is_not_for(trainer, module, tmp_path):
     export(trainer, module, output=str(tmp_path / "policy.csv"), member=1)
-    first = (tmp_path / "policy.csv").read_text().splitlines()[0]
-    for text in ("Not for clinical use", "CQL", "alpha=1"):
-        assert text in first
+    origin = json.loads((tmp_path / "policy.json").read_text())
+    assert "Not for clinical use" in origin["note"]
+    assert (origin["algorithm"], origin["member"], origin["settings"]["alpha"]) == ("CQL", 1, 1.0)
+    assert (origin["checkpoint"], origin["trained_on"]) == ("last.ckpt", "0084da")
 
 
 def test_existing_files_are_kept(trainer, module, tmp_path, capsys):
     path = tmp_path / "mine.csv"
     path.write_text("mine")
-    for name in ("mine-1.csv", "mine-2.csv"):
+    (tmp_path / "mine-1.json").write_text("mine, too")
+    for name in ("mine-2.csv", "mine-3.csv"):
         export(trainer, module, output=str(path))
         assert len(rows(tmp_path / name)) == 5
         assert name in capsys.readouterr().out
     assert path.read_text() == "mine"
+    assert (tmp_path / "mine-1.json").read_text() == "mine, too"
+    with pytest.raises(InputError, match=r"mine\.json cannot be used"):
+        export(trainer, module, output=str(tmp_path / "mine.json"))
 
 
 @pytest.mark.parametrize("member", [-1, 2])

@@ -1,9 +1,10 @@
 """`lightning validate`, `test` and `predict`."""
 
-import csv
+import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from run_folders import BASELINES, MEMBERS, assert_refused, files, read_json
 
 from sepsis_rl.data import Transitions
@@ -65,10 +66,9 @@ def test_scoring_changes_no_checkpoint(runs, lightning):
 
 
 def read_policy(path):
-    """Header and rows of a policy's table; what comes before them is a comment."""
-    lines = [line for line in Path(path).read_text().splitlines() if not line.startswith("#")]
-    header, *rows = csv.reader(lines)
-    return header, np.array(rows, dtype=float)
+    """Header and rows of a policy's table."""
+    table = pd.read_csv(path)
+    return list(table), table.to_numpy()
 
 
 def test_predict_writes_the_policy(runs, lightning, mdp):
@@ -77,7 +77,7 @@ def test_predict_writes_the_policy(runs, lightning, mdp):
     assert (ran.code, ran.err) == (0, "")
     path = runs / "cql" / "version_0" / "policy.csv"
     assert str(path) in ran.out
-    assert files(runs) == sorted([*before, "cql/version_0/policy.csv"])
+    assert files(runs) == sorted([*before, "cql/version_0/policy.csv", "cql/version_0/policy.json"])
     header, rows = read_policy(path)
     assert header == [
         "state",
@@ -121,7 +121,8 @@ def test_the_policy_of_a_member_is_picked(runs, lightning):
         _, rows = read_policy(path)
         np.testing.assert_allclose(rows[:, 6:], module.q_network.table()[member], rtol=1e-6)
         assert (rows[:, 1] == module.policies()[member].actions).all()
-        assert MEMBERS[member] in Path(path).read_text().splitlines()[0]
+        settings = json.loads(Path(path).with_suffix(".json").read_text())["settings"]
+        assert f"alpha={settings['alpha']:g},seed={settings['seed']}" == MEMBERS[member]
     ran = lightning("predict", "sweep", *members, "--member=4", "--ckpt_path=last")
     assert_refused(ran, "member", "3")
 
