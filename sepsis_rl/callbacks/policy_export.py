@@ -24,7 +24,7 @@ class PolicyExport(pl.Callback):
     the same name that ends in `.json` says what the policy is not for and where it comes from.
 
     Args:
-        member: Member whose policy is written, counted from 0.
+        member: Member to write, counted from 0.
         output: Destination; `policy.csv` in the run's folder by default. Existing files are left
             as they are and the next free number is taken.
     """

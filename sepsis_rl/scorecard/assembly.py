@@ -67,7 +67,7 @@ def scorecard(
         data_sets: Number of data sets of each size.
         seed: Seed of the data sets.
         resamples: Number of bootstrap resamples behind each interval.
-        processes: Number of processes side by side, one thread each; the number of cores by default.
+        processes: Number of processes side by side, one thread each; by default that of cores.
 
     Raises:
         InputError: An option is out of range, a run cannot be used or was trained on these very
