@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 from sepsis_rl.dynamics import CountedEpisodes, Counts, Unseen, pooled_dynamics
 from sepsis_rl.errors import InputError
-from sepsis_rl.mdp import FloatArray
+from sepsis_rl.mdp import BoolArray, FloatArray
 from sepsis_rl.ope.episodes import Episodes
 from sepsis_rl.planning import solve_chain
 
@@ -127,7 +127,17 @@ class FittedQEvaluation:
         moves = dynamics.under(tables)
         moves.data *= self.gamma
         rewards = (tables * dynamics.rewards).sum(axis=1)
-        v = _solve_chains(moves, rewards, _MOST_VISITS * float(np.abs(rewards).max()), tolerance)
+        most = _MOST_VISITS * float(np.abs(rewards).max())
+        try:
+            v = _solve_chains(moves, rewards, most, tolerance)
+        except InputError:
+            # Where nothing is paid forever the value is 0, but its equations have many solutions,
+            # so that only the iteration finds it, and that not always.
+            endless = _endless(moves)
+            if rewards[endless].any():
+                raise
+            ending = sp.csr_array(sp.diags_array((~endless).astype(np.float64)) @ moves)
+            v = _solve_chains(ending, rewards, most, tolerance)
         value: FloatArray = (dynamics.start * v).reshape(samples, -1).sum(axis=1)
         return value, v, moves
 
@@ -161,6 +171,16 @@ def refitted_values(
             values[few, policy] = model.values(table)
             advance(few.stop - few.start)
     return values
+
+
+def _endless(moves: sp.csr_array) -> BoolArray:
+    """The states from which no episode comes to an end, (n_states,)."""
+    ending: BoolArray = moves.sum(axis=1) < 1 - 1 / _MOST_VISITS
+    while True:
+        further = ending | (moves @ ending.astype(np.float64) > 0)
+        if (further == ending).all():
+            return ~ending
+        ending = further
 
 
 def _solve_chains(
