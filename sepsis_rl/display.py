@@ -10,6 +10,16 @@ from rich.table import Table
 NOT_FOR_CLINICAL_USE = "Research software. Not for clinical use."
 
 
+def tell(text: str, *, error: bool = False) -> None:
+    """Prints a text as it is: nothing in it is markup, and no line of it is broken.
+
+    Args:
+        text: One line or more.
+        error: It goes to stderr.
+    """
+    Console(stderr=error, markup=False, highlight=False).print(text, soft_wrap=True)
+
+
 def progress_bar() -> Progress:
     """A bar with the time remaining on a terminal's stderr, gone when done; else nothing."""
     console = Console(stderr=True)

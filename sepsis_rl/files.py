@@ -80,6 +80,12 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
         file.write(json.dumps(content, indent=1).encode() + b"\n")
 
 
+def refuse_existing(output: str | Path) -> None:
+    """Raises `InputError` if the file that `--output` names is there already."""
+    if Path(output).exists():
+        raise InputError(f"--output {output} exists already; give another name")
+
+
 def free_path(path: Path, *beside: str) -> Path:
     """The path itself, or the first of `name-1`, `name-2`, ... that is free.
 

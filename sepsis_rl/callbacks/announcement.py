@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import lightning.pytorch as pl
 import torch
-from rich.console import Console
 
 from sepsis_rl.algorithms import OfflineAlgorithm
 from sepsis_rl.data.datamodule import OfflineDataModule
+from sepsis_rl.display import tell
 
 
 class Announcement(pl.Callback):
@@ -19,15 +19,14 @@ class Announcement(pl.Callback):
         if trainer.is_global_zero:
             assert isinstance(pl_module, OfflineAlgorithm)
             data: OfflineDataModule = trainer.datamodule  # type: ignore[attr-defined]
-            lines = (
-                ("Trains", _model(pl_module) + _steps(trainer)),
-                ("Device", _device(trainer)),
-                ("Data", _data(data)),
-                ("Writes to", str(folder)),
+            source = f"{data.path}: " if data.path is not None else ""
+            tell(
+                f"Trains     {_model(pl_module)}{_steps(trainer)}\n"
+                f"Device     {_device(trainer)}\n"
+                f"Data       {source}{_count(data.train.n_episodes, 'episode')}, "
+                f"{len(data.train):,} transitions, content hash {data.content_hash[:12]}\n"
+                f"Writes to  {folder}"
             )
-            console = Console(markup=False, highlight=False)
-            for name, text in lines:
-                console.print(f"{name:11}{text}", soft_wrap=True)
 
 
 def _model(module: OfflineAlgorithm) -> str:
@@ -54,15 +53,6 @@ def _device(trainer: pl.Trainer) -> str:
         name = f"{device.type}, {_count(torch.get_num_threads(), 'thread')}"
     processes = trainer.world_size
     return f"{name}, {_count(processes, 'process')}" if processes > 1 else name
-
-
-def _data(data: OfflineDataModule) -> str:
-    """How much there is to learn from, and the hash that checkpoints name the data by."""
-    source = f"{data.path}: " if data.path is not None else ""
-    return (
-        f"{source}{_count(data.train.n_episodes, 'episode')}, {len(data.train):,} transitions, "
-        f"content hash {data.content_hash[:12]}"
-    )
 
 
 def _count(number: int, thing: str) -> str:

@@ -16,7 +16,8 @@ import lightning.pytorch as pl
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from rich.console import Console
+
+from sepsis_rl.display import tell
 
 
 class GracefulStop(pl.Callback):
@@ -93,15 +94,13 @@ class GracefulStop(pl.Callback):
             self._tell(trainer.global_step, path)
 
     def _tell(self, step: int, checkpoint: Path | None) -> None:
-        console = Console(stderr=True)
         reason = f" by {self.received.name}" if self.received is not None else ""
         stopped = f"Stopped{reason} after step {step:,}."
         if checkpoint is None or not checkpoint.exists():
-            console.print(f"{stopped} There is no checkpoint to go on from.", soft_wrap=True)
+            tell(f"{stopped} There is no checkpoint to go on from.", error=True)
             return
-        console.print(f"{stopped} To go on from {checkpoint}:", soft_wrap=True)
         words = ["lightning", *_without_checkpoint(self.command), "--ckpt_path", str(checkpoint)]
-        console.print(f"  {shlex.join(words)}", soft_wrap=True, highlight=False, markup=False)
+        tell(f"{stopped} To go on from {checkpoint}:\n  {shlex.join(words)}", error=True)
 
 
 def _last_checkpoint(trainer: pl.Trainer) -> Path | None:
@@ -131,4 +130,4 @@ def _requeue() -> None:
     try:
         subprocess.run(["scontrol", "requeue", job], check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        Console(stderr=True).print(f"The job was not requeued: {error}", soft_wrap=True)
+        tell(f"The job was not requeued: {error}", error=True)

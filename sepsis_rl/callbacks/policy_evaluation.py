@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from sepsis_rl.algorithms import OfflineAlgorithm
+from sepsis_rl.display import tell
 from sepsis_rl.errors import InputError
 from sepsis_rl.evaluation import PolicyScores, Stage, score_policies
 from sepsis_rl.mdp import STRATEGIES, Strategy
@@ -117,10 +117,10 @@ class PolicyEvaluation(pl.Callback):
         policies, data = module.policies(), trainer.datamodule  # type: ignore[attr-defined]
         lost = [name for name, own in zip(module.labels, policies, strict=True) if own is None]
         if lost and trainer.is_global_zero:
-            Console(stderr=True).print(
+            tell(
                 f"Note: diverged at step {trainer.global_step:,}, without a policy: "
                 f"{', '.join(lost)}",
-                soft_wrap=True,
+                error=True,
             )
         metrics: dict[str, Tensor] = {}
         if data.mdp is not None:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 from lightning_utilities.core.rank_zero import rank_zero_only
-from rich.console import Console
 
 from sepsis_rl.algorithms import OfflineAlgorithm
-from sepsis_rl.display import NOT_FOR_CLINICAL_USE
+from sepsis_rl.display import NOT_FOR_CLINICAL_USE, tell
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import as_csv, atomic_write, free_path, write_json
 from sepsis_rl.policies import Policy
@@ -89,4 +88,4 @@ class PolicyExport(pl.Callback):
         write_json(path.with_suffix(".json"), origin)
         with atomic_write(path) as file:
             file.write(as_csv(rows))
-        Console().print(f"Policy of {len(rows)} states: {path}", soft_wrap=True)
+        tell(f"Policy of {len(rows)} states: {path}")

@@ -17,7 +17,6 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.profilers import PassThroughProfiler
-from rich.console import Console
 
 from sepsis_rl.algorithms import OfflineAlgorithm
 from sepsis_rl.callbacks import (
@@ -35,6 +34,7 @@ from sepsis_rl.cli.main import TRAINING_COMMANDS
 from sepsis_rl.cli.training_parser import HelpAll, TrainingParser
 from sepsis_rl.data.batches import check_batch_size
 from sepsis_rl.data.datamodule import OfflineDataModule
+from sepsis_rl.display import tell
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import free_path
 from sepsis_rl.loggers import RunLogger
@@ -211,12 +211,11 @@ class SepsisCLI(LightningCLI):
                 if isinstance(callback, SaveConfigCallback):
                     config = free_path(folder / f"config-from-step-{step}.yaml")
                     callback.config_filename = config.name
-        Console().print(f"Going on from step {step:,} of {path}", soft_wrap=True)
+        tell(f"Going on from step {step:,} of {path}")
         if step >= self.trainer.max_steps > 0:
-            Console().print(
+            tell(
                 f"It has taken its trainer.max_steps={self.trainer.max_steps} steps already; "
-                "a larger number goes on training",
-                soft_wrap=True,
+                "a larger number goes on training"
             )
 
     def before_validate(self) -> None:
@@ -267,7 +266,7 @@ class SepsisCLI(LightningCLI):
         if self.subcommand == "fit":
             differences += self.settings.differences(checkpoint)
         for difference in differences:
-            Console(stderr=True).print(f"Note: {difference} (used)", soft_wrap=True)
+            tell(f"Note: {difference} (used)", error=True)
         return checkpoint
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from rich.console import Console
 from yaml import YAMLError
 
 from sepsis_rl.data.datamodule import OfflineDataModule
+from sepsis_rl.display import tell
 from sepsis_rl.errors import InputError
 from sepsis_rl.policies import Policy
 from sepsis_rl.runs.checkpoints import FOLDER, LAST, rebuild_algorithm
@@ -139,9 +139,7 @@ def candidates(runs: Sequence[Run]) -> list[Candidate]:
                 member_name = module.members.names[member]
                 name = f"{label} step {step:,} {member_name}".strip()
                 if policy is None:
-                    Console(stderr=True).print(
-                        f"Note: {name} is left out: its network has diverged", soft_wrap=True
-                    )
+                    tell(f"Note: {name} is left out: its network has diverged", error=True)
                     continue
                 policy = replace(policy, name=name)
                 found.append(

@@ -16,7 +16,7 @@ from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, progress_bar
 from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.errors import InputError
-from sepsis_rl.files import free_path, write_json
+from sepsis_rl.files import free_path, refuse_existing, write_json
 from sepsis_rl.mdp import FloatArray
 from sepsis_rl.ope import Episodes, OffPolicyOptions, OffPolicyScores, evaluate_off_policy
 from sepsis_rl.ope.criteria import (
@@ -100,8 +100,8 @@ def select(
     """
     if criterion not in CRITERIA:
         raise InputError(f"criterion is {criterion!r}; accepted: {', '.join(CRITERIA)}")
-    if output is not None and Path(output).exists():
-        raise InputError(f"--output {output} exists already; give another name")
+    if output is not None:
+        refuse_existing(output)
     runs = [read_run(folder) for folder in dict.fromkeys(Path(f).resolve() for f in folders)]
     _check_shared_episodes(runs)
     data = runs[0].data

@@ -316,7 +316,7 @@ def test_a_single_episode(make_records, policies) -> None:
         ({"policies": []}, "no policies"),
         (
             {"policies": [Policy("wide", np.full((4, 5), 0.2))]},
-            r"policy 'wide' has shape \(4, 5\); the episodes have \(4, 4\)",
+            r"policy 'wide' has shape \(4, 5\); accepted: \(4, 4\)",
         ),
     ],
 )
