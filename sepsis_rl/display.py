@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,6 +20,11 @@ def tell(text: str, *, error: bool = False) -> None:
         error: It goes to stderr.
     """
     Console(stderr=error, markup=False, highlight=False).print(text, soft_wrap=True)
+
+
+def shown(path: Path) -> Path:
+    """A path as short as the current folder allows."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def progress_bar() -> Progress:

@@ -91,8 +91,7 @@ class RunLogger(TensorBoardLogger):
     def member(self, name: str) -> SummaryWriter:
         """The writer of a member's sub-run; the run's own for an empty name."""
         if not name:
-            writer: SummaryWriter = self.experiment
-            return writer
+            return self.experiment  # type: ignore[no-any-return]
         if name not in self._member_writers:
             folder = Path(self.log_dir, "members", name)
             self._member_writers[name] = SummaryWriter(str(folder), **self._kwargs)

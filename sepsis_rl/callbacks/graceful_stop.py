@@ -17,7 +17,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from sepsis_rl.display import tell
+from sepsis_rl.display import shown, tell
 
 
 class GracefulStop(pl.Callback):
@@ -107,8 +107,7 @@ def _last_checkpoint(trainer: pl.Trainer) -> Path | None:
     callback = trainer.checkpoint_callback
     if not isinstance(callback, ModelCheckpoint) or callback.dirpath is None:
         return None
-    path = Path(callback.dirpath, callback.CHECKPOINT_NAME_LAST + callback.FILE_EXTENSION)
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return shown(Path(callback.dirpath, callback.CHECKPOINT_NAME_LAST + callback.FILE_EXTENSION))
 
 
 def _without_checkpoint(words: list[str]) -> list[str]:

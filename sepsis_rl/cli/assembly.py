@@ -30,6 +30,7 @@ from sepsis_rl.callbacks import (
     Results,
 )
 from sepsis_rl.callbacks.announcement import Announcement
+from sepsis_rl.callbacks.policy_evaluation import find_callback
 from sepsis_rl.cli.main import TRAINING_COMMANDS
 from sepsis_rl.cli.training_parser import HelpAll, TrainingParser
 from sepsis_rl.data.batches import check_batch_size
@@ -104,9 +105,7 @@ class SepsisCLI(LightningCLI):
     def _prepare_subcommand_parser(
         self, klass: type, subcommand: str, **kwargs: Any
     ) -> LightningArgumentParser:
-        parser: LightningArgumentParser = super()._prepare_subcommand_parser(
-            klass, subcommand, **kwargs
-        )
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         parser.add_argument(
             "--ckpt_path",
             type=str | None,
@@ -120,12 +119,8 @@ class SepsisCLI(LightningCLI):
                 default=0,
                 help="Member whose policy is written, counted from 0.",
             )
-            parser.add_argument(
-                "--output",
-                type=str | None,
-                default=None,
-                help="File to write; policy.csv in the run's folder by default.",
-            )
+            about = "File to write; policy.csv in the run's folder by default."
+            parser.add_argument("--output", type=str | None, default=None, help=about)
         return parser
 
     def _parse_ckpt_path(self) -> None:
@@ -207,10 +202,9 @@ class SepsisCLI(LightningCLI):
             and version.isdigit()
         ):
             logger.resume(int(version), step)
-            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, SaveConfigCallback):
-                    config = free_path(folder / f"config-from-step-{step}.yaml")
-                    callback.config_filename = config.name
+            if writer := find_callback(self.trainer, SaveConfigCallback):
+                config = free_path(folder / f"config-from-step-{step}.yaml")
+                writer.config_filename = config.name
         tell(f"Going on from step {step:,} of {path}")
         if step >= self.trainer.max_steps > 0:
             tell(
@@ -228,9 +222,8 @@ class SepsisCLI(LightningCLI):
         self._inspect_checkpoint(path)
         self._prepare_data()
         self.results.run_folder = run_folder(path)
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, PolicyExport):
-                callback.run_folder = run_folder(path)
+        if export := find_callback(self.trainer, PolicyExport):
+            export.run_folder = run_folder(path)
 
     before_test = before_validate
     before_predict = before_validate
@@ -255,8 +248,7 @@ class SepsisCLI(LightningCLI):
         """The config as it would be written into the run's folder."""
         config = self.config[str(self.subcommand)]
         text = self._parser(self.subcommand).dump(config, skip_validation=True)
-        plain: dict[str, Any] = yaml.safe_load(text)
-        return plain
+        return yaml.safe_load(text)  # type: ignore[no-any-return]
 
     def _inspect_checkpoint(self, path: str) -> dict[str, Any]:
         checkpoint = self.checkpoint_io.inspect(path)

@@ -65,11 +65,12 @@ def importance_weights(
             variance for bias. It limits what is used of a product, min(product, clip), and not
             the product that goes on (Ionides, 2008, "Truncated importance sampling").
     """
-    behavior = episodes.behavior.probabilities[episodes.observation, episodes.action]
+    state, action = episodes.observation, episodes.action
+    behavior = episodes.behavior.probabilities[state, action]
     limit = _LARGEST if clip is None else clip
     product = np.ones((len(tables), len(episodes)))
     with np.errstate(over="ignore"):
-        cumulative = np.minimum(episodes.of_policies(tables) / behavior, _LARGEST)
+        cumulative = np.minimum(tables[:, state, action] / behavior, _LARGEST)
         for rows in episodes.steps():
             under_way = product[:, : rows.stop - rows.start]
             under_way *= cumulative[:, rows]

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sepsis_rl.data.datamodule import OfflineDataModule
-from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, progress_bar
+from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, progress_bar, shown, tell
 from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import free_path, refuse_existing, write_json
@@ -106,16 +106,17 @@ def select(
     _check_shared_episodes(runs)
     data = runs[0].data
     selection = _choose(candidates(runs), data, criterion, options, truth)
-    path = _output(runs) if output is None else Path(output)
+    if output is None:
+        together = os.path.commonpath([run.folder for run in runs])
+        output = free_path(Path(together, "selection.json"))
     _print(selection)
-    write_json(path, _content(selection, data, path))
-    chosen, console = selection.chosen, Console(soft_wrap=True, highlight=False)
-    console.print(f"Choice:     {path}")
-    console.print(
-        f"Its policy: lightning predict --config {_shown(chosen.run / 'config.yaml')} "
-        f"--ckpt_path {_shown(chosen.checkpoint)} --member {chosen.member}"
+    write_json(output, _content(selection, data, Path(output)))
+    chosen = selection.chosen
+    tell(
+        f"Choice:     {output}\n"
+        f"Its policy: lightning predict --config {shown(chosen.run / 'config.yaml')} "
+        f"--ckpt_path {shown(chosen.checkpoint)} --member {chosen.member}\n{NOT_FOR_CLINICAL_USE}"
     )
-    console.print(NOT_FOR_CLINICAL_USE)
     return chosen
 
 
@@ -190,8 +191,8 @@ def _content(selection: _Selection, data: OfflineDataModule, path: Path) -> dict
         "criterion": selection.criterion,
         "chosen": {
             "name": chosen.name,
-            "run": _relative(chosen.run, path),
-            "checkpoint": _relative(chosen.checkpoint, path),
+            "run": os.path.relpath(chosen.run, path.resolve().parent),
+            "checkpoint": os.path.relpath(chosen.checkpoint, path.resolve().parent),
             "step": chosen.step,
             "member": chosen.member,
         },
@@ -252,20 +253,3 @@ def _truth_table(selection: _Selection) -> Table:
     table.add_section()
     table.add_row("chance", "any, on average", f"{100 * chance:.2f}", "")
     return table
-
-
-def _output(runs: Sequence[Run]) -> Path:
-    folder = Path(os.path.commonpath([run.folder for run in runs]))
-    return free_path(folder / "selection.json")
-
-
-def _relative(path: Path, output: Path) -> str:
-    return os.path.relpath(path, output.resolve().parent)
-
-
-def _shown(path: Path) -> str:
-    """A path as short as the current folder allows."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

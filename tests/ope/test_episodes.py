@@ -83,15 +83,6 @@ def test_estimated_behavior_by_hand(episodes: Episodes) -> None:
     )
 
 
-def test_probability_of_recorded_decisions(episodes: Episodes, random_tables) -> None:
-    tables = random_tables(0)
-    expected = [
-        [table[s, a] for s, a in zip(episodes.observation, episodes.action, strict=True)]
-        for table in tables
-    ]
-    np.testing.assert_array_equal(episodes.of_policies(tables), expected)
-
-
 def test_a_known_behavior_must_have_made_the_decisions(make_records) -> None:
     transitions = make_records([SHORT, LONG])
     sure = np.array([[0.0, 1, 0], [1, 0, 0], [0.0, 1, 0], [1, 0, 0]])
