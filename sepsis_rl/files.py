@@ -136,12 +136,14 @@ def read_arrays(path: str | Path, accepted: str) -> dict[str, npt.NDArray[Any]]:
     return arrays
 
 
-def as_csv(rows: Sequence[Mapping[str, Any]], comment: str = "") -> bytes:
+def as_csv(
+    rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]], comment: str = ""
+) -> bytes:
     """Content of a CSV file, which `pandas.read_csv` reads, with `skiprows=1` if it has a comment.
 
     Args:
-        rows: Cells by column; all rows have the same columns. Floats are written with 9 significant
-            digits; None and NaN leave a cell empty.
+        rows: Cells by column; all rows have the same columns. Or columns by name. Floats are
+            written with 9 significant digits; None and NaN leave a cell empty.
         comment: The first line, after `# `; none if it is empty.
 
     Returns:
@@ -150,6 +152,6 @@ def as_csv(rows: Sequence[Mapping[str, Any]], comment: str = "") -> bytes:
     import pandas as pd  # takes longer to import than all else that writes files
 
     # Whole numbers stay whole beside empty cells.
-    frame = pd.DataFrame(list(rows)).convert_dtypes()
+    frame = pd.DataFrame(rows if isinstance(rows, Mapping) else list(rows)).convert_dtypes()
     text = frame.to_csv(index=False, float_format="%.9g", lineterminator="\n")
     return (f"# {comment}\n{text}" if comment else text).encode()

@@ -12,22 +12,21 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summary
 
+
+def _with_interval(tag: str) -> list[Any]:
+    return ["Margin", [tag, f"{tag}_low", f"{tag}_high"]]
+
+
 LAYOUT = {
     "survival": {
-        "rollouts with 95 % interval": [
-            "Margin",
-            ["val/survival_rate", "val/survival_rate_low", "val/survival_rate_high"],
-        ],
+        "rollouts with 95 % interval": _with_interval("val/survival_rate"),
         "rollouts, exact, and the network's own estimate": [
             "Multiline",
             ["val/survival_rate$", "val/survival_exact", "val/value_estimate"],
         ],
     },
     "from recorded data alone": {
-        "weighted importance sampling with 95 % interval": [
-            "Margin",
-            ["ope/wis", "ope/wis_low", "ope/wis_high"],
-        ],
+        "weighted importance sampling with 95 % interval": _with_interval("ope/wis"),
         "fitted Q evaluation, importance sampling, doubly robust": [
             "Multiline",
             ["ope/(fqe|wis|wdr)$"],

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from sepsis_rl.algorithms import OfflineAlgorithm
@@ -64,18 +66,16 @@ class PolicyExport(pl.Callback):
         assert isinstance(pl_module, OfflineAlgorithm)
         assert self._policy is not None
         data, action = trainer.datamodule, self._policy.actions  # type: ignore[attr-defined]
-        supported = data.pair_counts > 0
-        rows = []
-        for state, scores in enumerate(pl_module.q_network.table()[self.member].cpu().numpy()):
-            chosen = int(action[state])
-            row = {"state": state, "action": chosen}
-            if data.mdp is not None:
-                levels = data.mdp.dose_grid.levels(chosen)
-                row["iv_fluid_level"], row["vasopressor_level"] = levels
-            row["supported"] = int(supported[state, chosen])
-            if data.mdp is not None:
-                row["sofa_score"] = data.mdp.sofa_scores[state]
-            rows.append(row | {f"q_{index}": score for index, score in enumerate(scores)})
+        states = np.arange(len(action))
+        columns: dict[str, Any] = {"state": states, "action": action}
+        if data.mdp is not None:
+            levels = data.mdp.dose_grid.levels(action)
+            columns["iv_fluid_level"], columns["vasopressor_level"] = levels
+        columns["supported"] = (data.pair_counts[states, action] > 0).astype(np.int64)
+        if data.mdp is not None:
+            columns["sofa_score"] = data.mdp.sofa_scores
+        scores = pl_module.q_network.table()[self.member].cpu().numpy()
+        columns |= {f"q_{index}": values for index, values in enumerate(scores.T)}
         path = free_path(self.output or (self.run_folder or Path()) / "policy.csv", ".json")
         origin = {
             "note": NOT_FOR_CLINICAL_USE,
@@ -87,5 +87,5 @@ class PolicyExport(pl.Callback):
         }
         write_json(path.with_suffix(".json"), origin)
         with atomic_write(path) as file:
-            file.write(as_csv(rows))
-        tell(f"Policy of {len(rows)} states: {path}")
+            file.write(as_csv(columns))
+        tell(f"Policy of {len(states)} states: {path}")

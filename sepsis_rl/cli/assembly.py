@@ -39,12 +39,7 @@ from sepsis_rl.display import tell
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import free_path
 from sepsis_rl.loggers import RunLogger
-from sepsis_rl.runs.checkpoints import (
-    SafeCheckpointIO,
-    compare_with,
-    find_last,
-    run_folder,
-)
+from sepsis_rl.runs.checkpoints import SafeCheckpointIO, compare_with, find_last, run_folder
 from sepsis_rl.runs.untrusted import check_restorable
 
 DEFAULTS: Final = Path(__file__).with_name("defaults.yaml")

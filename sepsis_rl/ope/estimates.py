@@ -17,12 +17,7 @@ from sepsis_rl.dynamics import Unseen
 from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import FloatArray
 from sepsis_rl.metrics import Interval
-from sepsis_rl.ope.doubly_robust import (
-    CrossFit,
-    cross_fit,
-    doubly_robust,
-    weighted_doubly_robust,
-)
+from sepsis_rl.ope.doubly_robust import CrossFit, cross_fit, doubly_robust, weighted_doubly_robust
 from sepsis_rl.ope.episodes import Episodes
 from sepsis_rl.ope.fitted_q import FittedQEvaluation, count_episodes, refitted_values
 from sepsis_rl.ope.importance import (

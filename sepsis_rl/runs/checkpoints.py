@@ -168,10 +168,7 @@ def rebuild_algorithm(checkpoint: dict[str, Any], path: str | Path) -> OfflineAl
 
 
 def compare_with(
-    checkpoint: dict[str, Any],
-    module: OfflineAlgorithm,
-    sizes: tuple[int, int],
-    path: str | Path,
+    checkpoint: dict[str, Any], module: OfflineAlgorithm, sizes: tuple[int, int], path: str | Path
 ) -> list[str]:
     """Compares a checkpoint with the module it is to be loaded into.
 

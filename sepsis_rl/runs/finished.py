@@ -81,12 +81,11 @@ class Run:
             raise InputError(f"{folder} holds no checkpoint")
         for _, path in sorted(steps.items()):
             checkpoint = held if held is not None and path == last else read_checkpoint(path)
-            trained_on = checkpoint.get("OfflineDataModule", {}).get("content_hash")
-            if trained_on not in (None, self.data.content_hash):
+            ours, theirs = self.data.content_hash, checkpoint.get("OfflineDataModule", {})
+            if (trained_on := theirs.get("content_hash")) not in (None, ours):
                 raise InputError(
-                    f"checkpoint {path} was trained on other data (content hash "
-                    f"{trained_on[:12]}) than {self.folder / 'config.yaml'} names "
-                    f"({self.data.content_hash[:12]})"
+                    f"checkpoint {path} was trained on other data (content hash {trained_on[:12]}) "
+                    f"than {self.folder / 'config.yaml'} names ({ours[:12]})"
                 )
             yield path, checkpoint
 
