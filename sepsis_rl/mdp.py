@@ -152,12 +152,10 @@ class TabularMDP:
 
     def _check_shapes(self) -> None:
         n_states, n_actions = pairs = self.row_index.shape
-        shapes: dict[str, tuple[Any, ...]] = dict.fromkeys(
-            ("rewards", "start", "terminal", "sofa_scores"), (n_states,)
-        )
-        shapes |= dict.fromkeys(("admissible", "clinician"), pairs)
+        by_state = ("rewards", "start", "terminal", "sofa_scores")
+        shapes: dict[str, tuple[Any, ...]] = dict.fromkeys(by_state, (n_states,))
+        shapes |= {"admissible": pairs, "clinician": pairs, "rows": (self.rows.shape[0], n_states)}
         shapes["state_vectors"] = (n_states, *self.state_vectors.shape[1:])
-        shapes["rows"] = (self.rows.shape[0], n_states)
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise InputError(

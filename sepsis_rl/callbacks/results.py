@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -89,7 +89,8 @@ class Results(pl.Callback):
         lost = [name for name, own in zip(module.labels, policies, strict=True) if own is None]
         figures: Figures = {}
         if data.mdp is None:
-            baselines = _recorded_baselines(data.pair_counts)
+            uniform = np.full(data.pair_counts.shape, 1 / data.n_actions)
+            baselines = [Policy("random", uniform), most_recorded_policy(data.pair_counts)]
         else:
             baselines = _baselines(data, data.mdp, evaluation.strategy)
             figures = _compare(trainer, evaluation, [*learned, *baselines])
@@ -178,12 +179,6 @@ def _baselines(data: OfflineDataModule, mdp: TabularMDP, strategy: Strategy) -> 
     return [policy for policy in baselines if not policy.probabilities[forbidden].any()]
 
 
-def _recorded_baselines(pair_counts: NDArray[np.int64]) -> list[Policy]:
-    """Policies to compare with where nothing but records is known."""
-    uniform = np.full(pair_counts.shape, 1 / pair_counts.shape[1])
-    return [Policy("random", uniform), most_recorded_policy(pair_counts)]
-
-
 def _compare(trainer: pl.Trainer, evaluation: PolicyEvaluation, policies: list[Policy]) -> Figures:
     """Scores policies in the environment, against the clinician if that is one of them."""
     clinician = next((policy for policy in policies if policy.name == "clinician"), None)
@@ -208,9 +203,7 @@ def _score_off_policy(trainer: pl.Trainer, policies: list[Policy]) -> OffPolicyS
     with progress_bar() as progress:
         total = len(policies) * off_policy.options.resamples
         task = progress.add_task("Scoring policies on recorded episodes", total=total)
-        return off_policy.score(
-            policies, episodes, advance=lambda count: progress.advance(task, count)
-        )
+        return off_policy.score(policies, episodes, advance=partial(progress.advance, task))
 
 
 def _survival_table(figures: Figures, learned: int, evaluation: PolicyEvaluation) -> Table:

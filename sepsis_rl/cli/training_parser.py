@@ -77,7 +77,9 @@ class TrainingParser(LightningArgumentParser):
                 groups.setdefault(group, []).append(option)
         for group, names in SHOWN.items():
             groups[group] = [options[f"{group}.{name}"] for name in names]
-        groups["trainer"] += _options_of_class(RunLogger, "trainer.logger.init_args").values()
+        groups["trainer"] += options_of(
+            _class_parser(RunLogger, "trainer.logger.init_args")
+        ).values()
         print_options(
             f"lightning {command} --config FILE [OPTIONS]\n\n{self.description}",
             groups.items(),
@@ -112,11 +114,6 @@ def _class_parser(cls: type, prefix: str) -> ArgumentParser:
     return parser
 
 
-def _options_of_class(cls: type, prefix: str) -> dict[str, Option]:
-    """The options of a class that a config chooses, by key."""
-    return options_of(_class_parser(cls, prefix))
-
-
 def _model_options() -> dict[str, dict[str, Option]]:
     """By algorithm, the options of its constructor by key."""
-    return {name: _options_of_class(cls, "model") for name, cls in ALGORITHMS.items()}
+    return {name: options_of(_class_parser(cls, "model")) for name, cls in ALGORITHMS.items()}

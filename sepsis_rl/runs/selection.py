@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,10 +43,10 @@ class _Selection:
 
     Attributes:
         criterion: Estimate by which policies are compared; the largest is chosen.
-        candidates: All of them.
-        scores: Of all, on the held-out episodes.
+        candidates: All policies that were compared.
+        scores: Their scores on the held-out episodes.
         order: Indices of the candidates, best first.
-        final: Of the chosen one, on the report's episodes.
+        final: The score of the chosen one on the report's episodes.
         survival: Exact survival of all, float64 (candidates,), where the truth was asked for.
     """
 
@@ -146,23 +147,13 @@ def _choose(
     held_out, report = (
         Episodes(part, data.n_states, data.n_actions) for part in (data.held_out, data.report)
     )
+    judge = partial(evaluate_off_policy, estimators=_ESTIMATORS, options=options)
+    scores = judge([candidate.policy for candidate in found], held_out, refit=False)
+    order = np.argsort(-criterion_values(scores, criterion), kind="stable").tolist()
     with progress_bar() as progress:
-        scores = evaluate_off_policy(
-            [candidate.policy for candidate in found],
-            held_out,
-            estimators=_ESTIMATORS,
-            options=options,
-            refit=False,
-        )
-        order = np.argsort(-criterion_values(scores, criterion), kind="stable").tolist()
         task = progress.add_task("Scoring the chosen policy", total=options.resamples)
-        final = evaluate_off_policy(
-            [found[order[0]].policy],
-            report,
-            estimators=_ESTIMATORS,
-            options=options,
-            advance=lambda count: progress.advance(task, count),
-        )
+        advance = partial(progress.advance, task)
+        final = judge([found[order[0]].policy], report, advance=advance)
     survival = None
     if mdp is not None:
         tables = (candidate.policy.probabilities for candidate in found)
