@@ -90,17 +90,15 @@ class GracefulStop(pl.Callback):
             exception.code = 128 + number if trainer.is_global_zero else 0
             if number == signal.SIGUSR1 and trainer.is_global_zero:
                 _requeue()
-        if trainer.is_global_zero:
-            self._tell(trainer.global_step, path)
-
-    def _tell(self, step: int, checkpoint: Path | None) -> None:
+        if not trainer.is_global_zero:
+            return
         reason = f" by {self.received.name}" if self.received is not None else ""
-        stopped = f"Stopped{reason} after step {step:,}."
-        if checkpoint is None or not checkpoint.exists():
+        stopped = f"Stopped{reason} after step {trainer.global_step:,}."
+        if path is None or not path.exists():
             tell(f"{stopped} There is no checkpoint to go on from.", error=True)
             return
-        words = ["lightning", *_without_checkpoint(self.command), "--ckpt_path", str(checkpoint)]
-        tell(f"{stopped} To go on from {checkpoint}:\n  {shlex.join(words)}", error=True)
+        words = ["lightning", *_without_checkpoint(self.command), "--ckpt_path", str(path)]
+        tell(f"{stopped} To go on from {path}:\n  {shlex.join(words)}", error=True)
 
 
 def _last_checkpoint(trainer: pl.Trainer) -> Path | None:

@@ -9,13 +9,11 @@ from typing import Any, Final, NoReturn
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from lightning.pytorch.cli import LightningArgumentParser
 
-from sepsis_rl.algorithms import BC, CQL, DQN
 from sepsis_rl.cli.help import Option, SentenceFormatter, merged, options_of, print_options
 from sepsis_rl.cli.messages import explain, input_error_behind, option_names
 from sepsis_rl.errors import InputError
 from sepsis_rl.loggers import RunLogger
-
-ALGORITHMS: Final = {"CQL": CQL, "DQN": DQN, "BC": BC}
+from sepsis_rl.runs.checkpoints import ALGORITHMS
 
 SHOWN: Final = {
     "checkpoint": ("monitor", "mode", "save_top_k", "save_last", "save_weights_only"),

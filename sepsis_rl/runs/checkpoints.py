@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import fsspec
 import torch
@@ -17,6 +17,9 @@ from sepsis_rl.errors import InputError
 from sepsis_rl.files import atomic_write
 from sepsis_rl.runs.patterns import WRONG_ENTRY
 from sepsis_rl.runs.untrusted import check_optimizer, forget_other_files, read_checkpoint
+
+ALGORITHMS: Final[dict[str, type[OfflineAlgorithm]]] = {"CQL": CQL, "DQN": DQN, "BC": BC}
+"""What is trained, by the name that a checkpoint has for it."""
 
 FOLDER = "checkpoints"
 LAST = "last.ckpt"
@@ -148,12 +151,13 @@ def rebuild_algorithm(checkpoint: dict[str, Any], path: str | Path) -> OfflineAl
     Raises:
         InputError: Its algorithm is not one of this package, or weights and settings differ.
     """
-    algorithms = {algorithm.__name__: algorithm for algorithm in (BC, CQL, DQN)}
     name, weights = checkpoint["sepsis_rl"]["algorithm"], checkpoint["state_dict"]
-    if name not in algorithms:
-        raise InputError(f"checkpoint {path} holds {name}; accepted: {', '.join(algorithms)}")
+    if name not in ALGORITHMS:
+        raise InputError(
+            f"checkpoint {path} holds {name}; accepted: {', '.join(sorted(ALGORITHMS))}"
+        )
     try:
-        module: OfflineAlgorithm = algorithms[name](**checkpoint["hyper_parameters"])
+        module = ALGORITHMS[name](**checkpoint["hyper_parameters"])
         n_states, n_actions = weights["allowed_actions"].shape
         module.build(n_states, n_actions)
         module.load_state_dict(weights)
