@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -117,13 +116,7 @@ class RunLogger(TensorBoardLogger):
                 self.member(member).add_scalar(tag, value, step)
                 self._last_step[key] = step
 
-    @rank_zero_only
-    def log_hyperparams(
-        self,
-        params: dict[str, Any] | Namespace,
-        metrics: dict[str, Any] | None = None,
-        step: int | None = None,
-    ) -> None:
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Does nothing: the run's settings are in `config.yaml`, and by member in TensorBoard."""
 
     @rank_zero_only

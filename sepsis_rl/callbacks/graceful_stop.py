@@ -53,12 +53,7 @@ class GracefulStop(pl.Callback):
         self.received = signal.Signals(number)
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Has the loop stop once this step is logged and, where it is due, evaluated."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches:

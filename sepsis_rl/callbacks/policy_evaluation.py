@@ -96,9 +96,7 @@ class PolicyEvaluation(pl.Callback):
             device=trainer.strategy.root_device,
         )
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         """Asks for a last validation when training ends between two of them."""
         if trainer.global_step >= trainer.max_steps > 0:
             trainer.should_stop = True

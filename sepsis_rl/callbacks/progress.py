@@ -89,9 +89,7 @@ class FitProgressBar(ProgressBar):
         self._progress.add_task(name, total=total, completed=trainer.global_step, news="")
         self._progress.start()
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         """Looks at the run now and then."""
         if time.monotonic() - self._looked >= self.refresh_s:
             self._update(trainer)
@@ -105,9 +103,7 @@ class FitProgressBar(ProgressBar):
         self._update(trainer)
         self._stop()
 
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, *args: Any) -> None:
         """Gives the terminal back."""
         self._stop()
 
