@@ -5,7 +5,6 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from sepsis_rl.data.collection import collect
 from sepsis_rl.dynamics import Counts, true_dynamics
 from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import TabularMDP
@@ -155,16 +154,6 @@ def test_baselines_of_the_chain(chain_mdp: TabularMDP) -> None:
     assert value.survival == pytest.approx(0.75)
 
 
-def test_baselines_of_icu_sepsis_are_named_and_admissible_where_they_should(mdp) -> None:
-    names = [
-        make(mdp).name
-        for make in (random_policy, clinician_policy, clinician_mode_policy, optimal_policy)
-    ]
-    assert names == ["random", "clinician", "clinician's most likely", "optimal"]
-    careful = optimal_policy(mdp, strategy="raise_exception")
-    assert mdp.admissible[np.arange(mdp.n_states), careful.actions][~mdp.terminal].all()
-
-
 # --- the tabular baseline ---------------------------------------------------------------------
 
 
@@ -253,30 +242,3 @@ def test_tabular_of_states_never_seen_is_still_a_policy(chain_mdp: TabularMDP) -
 def test_tabular_refuses(options, message: str) -> None:
     with pytest.raises(InputError, match=message):
         tabular_policy(**{"counts": _chain_counts({(0, 1, 3): 1}), **options})
-
-
-def _tabular_survival(mdp: TabularMDP, seeds: range, **options) -> float:
-    """Mean over data sets of 5,000 episodes each."""
-    total = 0.0
-    for seed in seeds:
-        data = collect(mdp, clinician_policy(mdp), episodes=5000, seed=seed)
-        policy = tabular_policy(data.counts(mdp.n_states, mdp.n_actions), **options)
-        total += evaluate(true_dynamics(mdp), policy.probabilities).survival
-    return total / len(seeds)
-
-
-def test_tabular_is_near_its_mark_on_a_few_data_sets(mdp: TabularMDP) -> None:
-    # One data set has a standard deviation of 0.003.
-    survival = _tabular_survival(mdp, range(3), admissible=mdp.admissible)
-    assert survival == pytest.approx(0.8094, abs=0.006)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("recorded", "prior", "mark"), [(False, 5.0, 0.8094), (True, 20.0, 0.8068)]
-)
-def test_tabular_reaches_its_mark_on_twenty_data_sets(mdp, recorded, prior, mark) -> None:
-    admissible = None if recorded else mdp.admissible
-    survival = _tabular_survival(mdp, range(100, 120), admissible=admissible, prior=prior)
-    # Both means, the mark's and this one's, have standard errors of 0.0007.
-    assert survival == pytest.approx(mark, abs=0.003)

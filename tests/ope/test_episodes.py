@@ -55,25 +55,24 @@ def test_packing_keeps_every_row(make_random_records, split_rows, gamma, options
     episodes = Episodes(transitions, 4, 3, gamma=gamma)
     split = split_rows(transitions)
     lengths = np.array([len(rows) for rows in split])
-    order = sorted(range(len(split)), key=lambda number: -lengths[number])  # stable
-    np.testing.assert_array_equal(episodes.lengths, lengths[order])
+    np.testing.assert_array_equal(episodes.lengths, lengths)
     steps = list(episodes.steps())
     assert [rows.stop - rows.start for rows in steps] == [
         int((lengths > step).sum()) for step in range(lengths.max())
     ]
     assert (steps[0].start, steps[-1].stop) == (0, len(transitions))
-    for place, number in enumerate(order):
+    for place, rows in enumerate(split):
         at = np.flatnonzero(episodes.episode == place)
         assert [packed - steps[step].start for step, packed in enumerate(at)] == [place] * len(at)
         for name in ("observation", "action", "next_observation", "reward", "terminated"):
             np.testing.assert_array_equal(
-                getattr(episodes, name)[at], getattr(transitions, name)[split[number]]
+                getattr(episodes, name)[at], getattr(transitions, name)[rows]
             )
         powers = [gamma**step for step in range(len(at))]
         np.testing.assert_allclose(episodes.discount[at], powers, rtol=1e-14)
-        expected = sum(transitions.reward[split[number]].astype(float) * powers)
+        expected = sum(transitions.reward[rows].astype(float) * powers)
         assert episodes.returns[place] == pytest.approx(expected, abs=1e-12)
-        assert episodes.starts[place] == transitions.observation[split[number][0]]
+        assert episodes.starts[place] == transitions.observation[rows[0]]
 
 
 def test_estimated_behavior_by_hand(episodes: Episodes) -> None:
@@ -81,15 +80,6 @@ def test_estimated_behavior_by_hand(episodes: Episodes) -> None:
     np.testing.assert_allclose(
         episodes.behavior.probabilities, [[0, 1, 0], [1, 0, 0], third, third], atol=1e-15
     )
-
-
-def test_probability_of_recorded_decisions(episodes: Episodes, random_tables) -> None:
-    tables = random_tables(0)
-    expected = [
-        [table[s, a] for s, a in zip(episodes.observation, episodes.action, strict=True)]
-        for table in tables
-    ]
-    np.testing.assert_array_equal(episodes.of_policies(tables), expected)
 
 
 def test_a_known_behavior_must_have_made_the_decisions(make_records) -> None:
