@@ -3,29 +3,16 @@
 import json
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
 from sepsis_rl.algorithms import CQL
 from sepsis_rl.callbacks import OffPolicyEvaluation
-from sepsis_rl.data import OfflineDataModule
-from sepsis_rl.errors import InputError
 from sepsis_rl.ope import Episodes, OffPolicyOptions, evaluate_off_policy
 from sepsis_rl.runs.checkpoints import load_algorithm
 from sepsis_rl.runs.untrusted import read_checkpoint
 
 LOGGED = ("fqe", "fqe_zero", "wis", "wdr")
-
-
-@pytest.fixture(scope="module")
-def data(records):
-    data = OfflineDataModule(
-        episodes=200, held_out_episodes=50, report_episodes=50, cache_dir=str(records)
-    )
-    data.prepare_data()
-    data.setup()
-    return data
 
 
 @pytest.fixture
@@ -84,24 +71,7 @@ def test_the_sanity_check_of_the_loop_is_left_out(trainer, module):
     assert not module.logged
 
 
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("epsilon", -0.1),
-        ("epsilon", 1.1),
-        ("epsilon", np.nan),
-        ("clip", 0.0),
-        ("clip", np.nan),
-        ("resamples", -1),
-        ("seed", -1),
-    ],
-)
-def test_refused_options(option, value):
-    with pytest.raises(InputError, match=rf"ope\.{option}={value}"):
-        OffPolicyEvaluation(**{option: value})
-
-
-def test_checkpoints_can_be_kept_by_an_estimate(lightning, records, tmp_path):
+def test_checkpoints_can_be_kept_by_an_estimate(lightning, data, tmp_path):
     """No simulator is needed to choose the step."""
     options = ("--checkpoint.monitor=ope/fqe", "--checkpoint.mode=max", "--checkpoint.save_top_k=1")
     steps = (
@@ -121,13 +91,6 @@ def test_checkpoints_can_be_kept_by_an_estimate(lightning, records, tmp_path):
     )
     assert callback["monitor"] == "ope/fqe"
 
-    data = OfflineDataModule(
-        episodes=200,
-        held_out_episodes=50,
-        report_episodes=50,
-        cache_dir=str(records),
-    )
-    data.prepare_data()
     episodes = Episodes(data.held_out, 716, 25)
     estimates = {}
     for path in folders[0].glob("step=*.ckpt"):

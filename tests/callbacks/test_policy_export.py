@@ -56,20 +56,6 @@ def test_a_row_is_a_state(trainer, module, tmp_path, chain_mdp, member):
             assert np.float32(row[f"q_{a}"]) == table[state, a]
 
 
-def test_levels_are_fluids_times_five_plus_vasopressor(runs, lightning):
-    assert lightning("predict", "cql", "--ckpt_path=last").code == 0
-    for row in rows(runs / "cql" / "version_0" / "policy.csv"):
-        fluid, vasopressor = divmod(int(row["action"]), 5)
-        assert (int(row["iv_fluid_level"]), int(row["vasopressor_level"])) == (fluid, vasopressor)
-
-
-def test_the_file_says_what_it_is_not_for(trainer, module, tmp_path):
-    export(trainer, module, output=str(tmp_path / "policy.csv"), member=1)
-    first = (tmp_path / "policy.csv").read_text().splitlines()[0]
-    for text in ("Not for clinical use", "CQL", "alpha=1"):
-        assert text in first
-
-
 def test_existing_files_are_kept(trainer, module, tmp_path, capsys):
     path = tmp_path / "mine.csv"
     path.write_text("mine")

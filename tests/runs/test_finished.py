@@ -44,11 +44,8 @@ def assert_policies_are_those_evaluated(module, held):
 @pytest.mark.parametrize(
     ("config", "options"),
     [
-        ("cql", []),
-        ("dqn", []),
-        ("bc", []),
+        ("cql", ["--model.alpha=[0.1,1.0]"]),
         ("bc", ["--model.sampled=true", "--model.min_action_count=0"]),
-        ("sweep", ["--model.alpha=[0.1,1.0]", "--model.seed=1"]),
     ],
 )
 def test_a_masked_policy_of_a_checkpoint(lightning, tmp_path, config, options):

@@ -63,6 +63,8 @@ def test_it_trains_and_scores(trained, lightning):
     ran = lightning("test", "cql", *OPTIONS, "--ckpt_path=last")
     assert ran.code == 0, ran.err
     assert "No environment simulates these patients" in ran.out
+    ran = lightning("fit", "cql", *OPTIONS, "--ckpt_path=last", "--trainer.max_steps=12")
+    assert (ran.code, ran.err) == (0, "")
 
 
 def test_its_policy_has_its_states_and_actions(trained, lightning):
@@ -88,11 +90,6 @@ def test_choosing_needs_no_simulator(trained, lightning):
     ran = lightning.main("report", *runs, "--output=report")
     assert ran.code == 2
     assert "the report needs the simulator" in ran.err
-
-
-def test_it_goes_on(trained, lightning):
-    ran = lightning("fit", "cql", *OPTIONS, "--ckpt_path=last", "--trainer.max_steps=12")
-    assert (ran.code, ran.err) == (0, "")
 
 
 def test_a_checkpoint_of_other_states_is_refused(trained, lightning):
