@@ -171,24 +171,19 @@ def _chain_counts(entries: dict[tuple[int, int, int], int]) -> Counts:
     )
 
 
-def test_tabular_by_hand(chain_mdp: TabularMDP) -> None:
+@pytest.mark.parametrize(
+    ("prior", "penalty", "action"),
+    [(5.0, 0.0, 0), (5.0, 0.10, 0), (5.0, 0.11, 1), (1.0, 0.26, 0), (1.0, 0.28, 1)],
+)
+def test_tabular_by_hand(chain_mdp: TabularMDP, prior, penalty, action) -> None:
     # State 0: waiting was seen once, by luck with survival; treating nine times, with six
     # survivors. The pool of the state is 7 in 10. With a prior of 5 waiting is (1 + 3.5) / 6 =
-    # 0.75, treating (6 + 3.5) / 14 = 0.679.
+    # 0.75, treating (6 + 3.5) / 14 = 0.679. A penalty p costs p for what was seen once, p / 3 for
+    # nine times: equal at p = 0.107. A prior of 1: (1 + 0.7) / 2 = 0.85 against (6 + 0.7) / 10;
+    # equal at p = 0.18 * 3 / 2.
     counts = _chain_counts({(0, 0, 3): 1, (0, 1, 3): 6, (0, 1, 2): 3, (1, 0, 3): 1})
-    assert tabular_policy(counts, admissible=chain_mdp.admissible, penalty=0.0).actions[0] == 0
-    # A penalty p costs p for what was seen once, p / 3 for nine times: equal at p = 0.107.
-    assert tabular_policy(counts, admissible=chain_mdp.admissible, penalty=0.10).actions[0] == 0
-    assert tabular_policy(counts, admissible=chain_mdp.admissible, penalty=0.11).actions[0] == 1
-    # A prior of 1: (1 + 0.7) / 2 = 0.85 against (6 + 0.7) / 10; equal at p = 0.18 * 3 / 2.
-    assert (
-        tabular_policy(counts, admissible=chain_mdp.admissible, prior=1.0, penalty=0.26).actions[0]
-        == 0
-    )
-    assert (
-        tabular_policy(counts, admissible=chain_mdp.admissible, prior=1.0, penalty=0.28).actions[0]
-        == 1
-    )
+    policy = tabular_policy(counts, admissible=chain_mdp.admissible, prior=prior, penalty=penalty)
+    assert policy.actions[0] == action
 
 
 def test_tabular_chooses_among_what_is_allowed(chain_mdp: TabularMDP) -> None:
@@ -206,12 +201,9 @@ def test_tabular_discounts(chain_mdp: TabularMDP) -> None:
     counts = _chain_counts(
         {(0, 0, 1): 900, (0, 1, 3): 700, (0, 1, 2): 300, (1, 0, 3): 750, (1, 0, 2): 250}
     )
-    options = {"prior": 0.0, "penalty": 0.0}
-    assert tabular_policy(counts, admissible=chain_mdp.admissible, **options).actions[0] == 0
-    assert (
-        tabular_policy(counts, admissible=chain_mdp.admissible, gamma=0.9, **options).actions[0]
-        == 1
-    )
+    options = {"admissible": chain_mdp.admissible, "prior": 0.0, "penalty": 0.0}
+    assert tabular_policy(counts, **options).actions[0] == 0
+    assert tabular_policy(counts, gamma=0.9, **options).actions[0] == 1
 
 
 def test_tabular_survives_a_loop_that_only_costs(chain_mdp: TabularMDP) -> None:

@@ -54,17 +54,6 @@ def test_what_is_logged(data, trainer, module):
     assert module.logged["ope/ess"].tolist() == expected.effective_sample_size.tolist()
 
 
-def test_neither_the_simulator_nor_other_episodes_are_met(data, trainer, module):
-    """Held-out episodes are all it can reach."""
-
-    class HeldOutAlone:
-        held_out, n_states, n_actions = data.held_out, data.n_states, data.n_actions
-
-    trainer.datamodule = HeldOutAlone()
-    OffPolicyEvaluation(resamples=2).on_validation_epoch_end(trainer, module)
-    assert module.logged
-
-
 def test_the_sanity_check_of_the_loop_is_left_out(trainer, module):
     trainer.sanity_checking = True
     OffPolicyEvaluation().on_validation_epoch_end(trainer, module)

@@ -116,6 +116,7 @@ sys.exit(10 * main({words}) + codes)"""
     assert ran.returncode == 11 * 130 % 256
 
 
+@pytest.mark.slow
 def test_pandas_is_not_imported_for_a_fit(tmp_path, small):
     """It takes half a second; torch may import it by itself."""
     code = f"""

@@ -209,16 +209,6 @@ def test_the_strategy_is_what_is_evaluated_and_named(lightning):
     assert fit["policies"]["random"]["survival_exact"] == pytest.approx(0.008, abs=5e-4)
 
 
-def test_a_mask_keeps_the_policy_to_what_the_data_has(lightning):
-    options = ["--model.min_action_count=1", "--trainer.max_steps=2"]
-    assert lightning("fit", "cql", *options).code == 0
-    masked = read_json("runs/cql/version_0/metrics.json")["fit"]["policies"]["CQL"]
-    assert lightning("fit", "cql", options[1]).code == 0
-    free = read_json("runs/cql/version_1/metrics.json")["fit"]["policies"]["CQL"]
-    # States that the data does not have keep all actions.
-    assert masked["unsupported_rate"] < 0.2 < 0.6 < free["unsupported_rate"]
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("config", ["cql", "bc"])

@@ -96,14 +96,3 @@ def test_the_policy_of_a_member_is_picked(runs, lightning):
         assert MEMBERS[member] in Path(path).read_text().splitlines()[0]
     ran = lightning("predict", "sweep", *members, "--member=4", "--ckpt_path=last")
     assert_refused(ran, "member", "3")
-
-
-def test_a_masked_policy_is_exported_masked(runs, lightning):
-    """Of the actions that the data has in a state, the one of the highest score."""
-    options = ["--ckpt_path=last", "--model.min_action_count=1"]
-    assert lightning("predict", "cql", *options).code == 0
-    _, rows = read_policy(runs / "cql" / "version_0" / "policy.csv")
-    assert lightning("predict", "cql", "--ckpt_path=last").code == 0
-    _, free = read_policy(runs / "cql" / "version_0" / "policy-1.csv")
-    assert rows[:, 4].mean() > 0.5 > free[:, 4].mean()
-    assert np.isfinite(rows[:, 6:]).all()

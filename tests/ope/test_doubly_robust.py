@@ -8,8 +8,6 @@ from sepsis_rl.ope.doubly_robust import cross_fit, doubly_robust, weighted_doubl
 from sepsis_rl.ope.fitted_q import FittedQEvaluation, count_episodes
 from sepsis_rl.ope.importance import (
     importance_weights,
-    per_decision_importance_sampling,
-    weighted_per_decision_importance_sampling,
 )
 from sepsis_rl.policies import Policy
 
@@ -101,19 +99,7 @@ def test_agrees_with_the_recursions(
 def test_a_single_episode_has_no_model(make_records, random_tables) -> None:
     transitions = make_records([[(0, 1, 0.5, 1), (1, 0, 2.0, 3)]])
     tables = random_tables(30)
-    episodes = Episodes(transitions, 4, 3, gamma=0.9, behavior=Policy("b", random_tables(31, 1)[0]))
+    episodes = Episodes(transitions, 4, 3, gamma=0.9)
     fit = cross_fit(tables, count_episodes(episodes), episodes)
     assert (fit.start_value == 0).all()
     np.testing.assert_array_equal(fit.td_error, [[0.5, 2.0]] * 2)
-    weights = importance_weights(tables, episodes)
-    once = np.ones((1, 1))
-    np.testing.assert_allclose(
-        doubly_robust(weights, fit, episodes, once),
-        per_decision_importance_sampling(weights, episodes, once),
-        rtol=1e-14,
-    )
-    np.testing.assert_allclose(
-        weighted_doubly_robust(weights, fit, episodes, once),
-        weighted_per_decision_importance_sampling(weights, episodes, once),
-        rtol=1e-14,
-    )

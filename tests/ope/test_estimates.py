@@ -270,16 +270,6 @@ def test_the_unseen_rate_is_that_of_the_pooled_world(make_records) -> None:
         assert tuple(scores.estimates) == estimators
 
 
-def test_a_single_episode(make_records, policies) -> None:
-    episodes = Episodes(make_records([[(0, 1, 0.5, 1), (1, 0, 2.0, 3)]]), 4, 4)
-    scores = judge(policies, episodes, resamples=5)
-    for name in ESTIMATORS:
-        assert np.isfinite(scores.estimates[name]).all()
-    for name in BOUNDED:  # there is nothing else to draw
-        np.testing.assert_allclose(width(scores.interval(name)), 0, atol=1e-9)
-    np.testing.assert_array_equal(scores.effective_sample_size, [1, 1, 1])
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

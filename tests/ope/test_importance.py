@@ -93,29 +93,6 @@ def test_estimates_one_episode_after_the_other(
             assert len({round(value, 6) for value in expected.values()}) == 4
 
 
-def test_a_clip_limits_what_is_used_of_a_product_and_not_the_product(make_records) -> None:
-    transitions = make_records([[(0, 0, 0.0, 1), (1, 0, 0.0, 2), (2, 0, 1.0, 3)]])
-    behavior = Policy("b", np.array([[0.1, 0.9], [0.5, 0.5], [0.9, 0.1], [0.5, 0.5]]))
-    table = np.array([[[0.8, 0.2], [0.1, 0.9], [0.9, 0.1], [0.5, 0.5]]])
-    episodes = Episodes(transitions, 4, 2, behavior=behavior)
-    weights = importance_weights(table, episodes, clip=2.0)  # products 8, 1.6, 1.6
-    np.testing.assert_allclose(weights.cumulative, [[2.0, 1.6, 1.6]], rtol=1e-14)
-    np.testing.assert_allclose(weights.final, [[1.6]], rtol=1e-14)
-
-
-def test_without_any_weight(make_records) -> None:
-    transitions = make_records([[(0, 0, 1.0, 1), (1, 0, 1.0, 2)], [(0, 0, 1.0, 2)]])
-    episodes = Episodes(transitions, 3, 2)
-    weights = importance_weights(np.array([[[0.0, 1.0]] * 3]), episodes)
-    np.testing.assert_array_equal(weights.effective_sample_size, [0])
-    np.testing.assert_array_equal(weights.largest_share, [0])
-    ones = np.ones((1, 2))
-    assert importance_sampling(weights, episodes, ones)[0, 0] == 0
-    assert np.isnan(weighted_importance_sampling(weights, episodes, ones)[0, 0])
-    assert per_decision_importance_sampling(weights, episodes, ones)[0, 0] == 0
-    assert np.isnan(weighted_per_decision_importance_sampling(weights, episodes, ones)[0, 0])
-
-
 @pytest.mark.parametrize("behind", [1e-200, 5e-324])
 def test_huge_ratios_neither_overflow_nor_hide(make_records, behind) -> None:
     # Ratios of 1e200 and more, twice, and before or after decisions of ratio 0.

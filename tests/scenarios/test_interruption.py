@@ -100,7 +100,7 @@ def assert_lost_at_most_an_interval(run, reached):
 @pytest.mark.parametrize("kind", ["cql", pytest.param("sweep", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "moment",
-    [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, 8))],
+    [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, 4))],
 )
 def test_killed_at_a_random_moment(words, straight, tmp_path, kind, moment):
     rng = random.Random(f"{kind} {moment}")
