@@ -36,26 +36,6 @@ def rows(path):
     return list(csv.DictReader(line for line in lines if not line.startswith("#")))
 
 
-@pytest.mark.parametrize("member", [0, 1])
-def test_a_row_is_a_state(trainer, module, tmp_path, chain_mdp, member):
-    path = tmp_path / "policy.csv"
-    export(trainer, module, member=member, output=str(path))
-    table = module.q_network.table()[member].numpy()
-    counts = trainer.datamodule.pair_counts
-    assert len(rows(path)) == 5
-    for state, row in enumerate(rows(path)):
-        action = int(table[state].argmax())
-        assert int(row["state"]) == state
-        assert int(row["action"]) == action
-        # The chain's grid is 1 x 2.
-        assert (int(row["iv_fluid_level"]), int(row["vasopressor_level"])) == (0, action)
-        assert row["supported"] == str(int(counts[state, action] > 0))
-        assert float(row["sofa_score"]) == chain_mdp.sofa_scores[state]
-        # Nine digits tell a float32 apart from its neighbors.
-        for a in (0, 1):
-            assert np.float32(row[f"q_{a}"]) == table[state, a]
-
-
 def test_existing_files_are_kept(trainer, module, tmp_path, capsys):
     path = tmp_path / "mine.csv"
     path.write_text("mine")

@@ -138,14 +138,6 @@ def test_without_a_run_folder_there_is_only_the_table(trainer, module, capsys):
     assert "recorded data" not in out  # without off-policy evaluation
 
 
-def test_the_optimum_is_the_strategys(trainer, module, tmp_path, mdp, monkeypatch):
-    """Where inadmissible actions are fatal, the best policy takes none of them."""
-    trainer.callbacks = [PolicyEvaluation(patients=50, strategy="terminate")]
-    policies = conclude(trainer, module, tmp_path)["policies"]
-    assert policies["optimal"]["survival_exact"] == pytest.approx(0.8751, abs=1e-4)
-    assert policies["clinician"]["survival_exact"] == pytest.approx(0.416, abs=1e-3)
-
-
 def test_who_would_raise_is_left_out(trainer, module, tmp_path, mdp, monkeypatch):
     optimum = optimal_policy(mdp, strategy="raise_exception")
     monkeypatch.setattr(module, "policies", lambda: [optimum] * 4)

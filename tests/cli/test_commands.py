@@ -1,6 +1,5 @@
 """The commands beside Lightning's, and what all commands share."""
 
-import csv
 import os
 import subprocess
 import sys
@@ -176,7 +175,7 @@ def test_collect_writes_a_data_set_that_fit_takes(lightning, policy):
         (["--output=a.npz", "--policy=epsilon_clinician", "--epsilon=2"], ["epsilon", "2"]),
         (["--output=a.npz", "--epsiodes=3"], ["epsiodes", "episodes"]),
         (["--output=a.npz", "extra"], ["extra"]),
-        (["--output=taken.npz", "--episodes=5"], ["taken.npz", "exists"]),
+        (["--output=taken.npz", "--episodes=5"], ["--output taken.npz exists"]),
     ],
 )
 def test_what_collect_refuses(lightning, tmp_path, words, said):
@@ -186,19 +185,7 @@ def test_what_collect_refuses(lightning, tmp_path, words, said):
     assert Path("taken.npz").read_text() == "mine"
 
 
-# -- report and scorecard ----------------------------------------------------------------------
-
-
-def test_a_scorecard_of_a_run(runs, lightning, tmp_path):
-    words = ["--output=card", "--episodes=60", "--data_sets=2", "--resamples=3", "--processes=1"]
-    ran = lightning.main("scorecard", "runs/bc/version_0", *words)
-    assert (ran.code, ran.err) == (0, "")
-    assert "2 data sets of 60 episodes" in ran.out
-    assert "Not for clinical use" in ran.out
-    with (tmp_path / "card" / "scorecard-policies.csv").open() as file:
-        assert file.readline().startswith("#")
-        judged = {row["policy"] for row in csv.DictReader(file)}
-    assert {"bc step 4", "bc step 10", "tabular", "random", "optimal"} <= judged
+# -- commands over runs ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

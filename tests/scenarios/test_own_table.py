@@ -106,13 +106,10 @@ def test_a_checkpoint_of_other_states_is_refused(trained, lightning):
         (OPTIONS[1:3], "describe a table: give data.path as well"),
         ((*OPTIONS[:1], *OPTIONS[3:]), "of ICU-Sepsis, since data.n_states and data.n_actions"),
         ((OPTIONS[0], "--data.n_states=299", *OPTIONS[2:]), "observation lies between 0 and 298"),
-        ((*OPTIONS[:2], "--data.n_actions=8", OPTIONS[3]), "action lies between 0 and 7"),
-        (OPTIONS[:3], "there is no column episode for episode; it has stay_id, bloc, cluster"),
         (
             (*OPTIONS, "--data.columns.reward=bloc"),
             "reward is 0, or 1 at the end of a stay survived",
         ),
-        ((*OPTIONS, "--data.path=none.csv"), "none.csv: there is no such file"),
     ],
 )
 def test_what_cannot_be_used_is_named(stays, lightning, options, message):
