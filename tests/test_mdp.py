@@ -43,14 +43,6 @@ def test_distinct_rows_are_distinct_and_few(mdp: TabularMDP) -> None:
     assert set(mdp.row_index.ravel()) == set(range(2918))
 
 
-def test_an_inadmissible_action_has_the_mean_of_the_admissible_rows(mdp: TabularMDP) -> None:
-    for state in (0, 100, 435, 712):
-        rows = mdp.rows[mdp.row_index[state]].toarray()
-        mean = rows[mdp.admissible[state]].mean(axis=0)
-        for row in rows[~mdp.admissible[state]]:
-            np.testing.assert_allclose(row, mean, atol=1e-12)
-
-
 def test_loading_twice_gives_the_same_read_only_object(mdp: TabularMDP) -> None:
     assert load_icu_sepsis() is mdp
     with pytest.raises(ValueError, match="read-only"):

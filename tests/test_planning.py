@@ -49,17 +49,6 @@ def test_exact_survival_of_icu_sepsis(mdp: TabularMDP, make, survival, length) -
     assert value.visits[mdp.terminal].sum() == 0
 
 
-@pytest.mark.parametrize(("make", "survival"), [(clinician_policy, 0.416), (random_policy, 0.008)])
-def test_exact_survival_where_inadmissible_actions_end_it(mdp, make, survival) -> None:
-    value = evaluate(true_dynamics(mdp, "terminate"), make(mdp).probabilities)
-    assert value.survival == pytest.approx(survival, abs=5e-4)
-
-
-def test_inadmissible_share_of_the_clinician_by_visits(mdp: TabularMDP) -> None:
-    visits = evaluate(true_dynamics(mdp), clinician_policy(mdp).probabilities).visits
-    assert visits[~mdp.admissible].sum() / visits.sum() == pytest.approx(0.121, abs=5e-4)
-
-
 def test_icu_sepsis_agrees_with_a_dense_solve(mdp: TabularMDP) -> None:
     rng = np.random.default_rng(0)
     for probabilities in (

@@ -37,33 +37,6 @@ def rows(path):
     return pd.read_csv(path, dtype=str).to_dict("records")
 
 
-@pytest.mark.parametrize("member", [0, 1])
-def test_a_row_is_a_state(trainer, module, tmp_path, chain_mdp, member):
-    path = tmp_path / "policy.csv"
-    export(trainer, module, member=member, output=str(path))
-    table = module.q_network.table()[member].numpy()
-    counts = trainer.datamodule.pair_counts
-    assert len(rows(path)) == 5
-    for state, row in enumerate(rows(path)):
-        action = int(table[state].argmax())
-        assert int(row["state"]) == state
-        assert int(row["action"]) == action
-        # The chain's grid is 1 x 2.
-        assert (int(row["iv_fluid_level"]), int(row["vasopressor_level"])) == (0, action)
-        assert row["supported"] == str(int(counts[state, action] > 0))
-        assert float(row["sofa_score"]) == chain_mdp.sofa_scores[state]
-        # Nine digits tell a float32 apart from its neighbors.
-        for a in (0, 1):
-            assert np.float32(row[f"q_{a}"]) == table[state, a]
-
-
-def test_levels_are_fluids_times_five_plus_vasopressor(runs, lightning):
-    assert lightning("predict", "cql", "--ckpt_path=last").code == 0
-    for row in rows(runs / "cql" / "version_0" / "policy.csv"):
-        fluid, vasopressor = divmod(int(row["action"]), 5)
-        assert (int(row["iv_fluid_level"]), int(row["vasopressor_level"])) == (fluid, vasopressor)
-
-
 def test_the_file_says_what_it_is_not_for(trainer, module, tmp_path):
     export(trainer, module, output=str(tmp_path / "policy.csv"), member=1)
     origin = json.loads((tmp_path / "policy.json").read_text())
