@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 NOT_FOR_CLINICAL_USE = "Research software. Not for clinical use."
+
+
+def tell(text: str, *, error: bool = False) -> None:
+    """Prints a text as it is: nothing in it is markup, and no line of it is broken.
+
+    Args:
+        text: One line or more.
+        error: It goes to stderr.
+    """
+    Console(stderr=error, markup=False, highlight=False).print(text, soft_wrap=True)
+
+
+def shown(path: Path) -> Path:
+    """A path as short as the current folder allows."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def progress_bar() -> Progress:

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import functools
 import importlib
-from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -44,37 +42,23 @@ def make_env(strategy: Strategy = "mean") -> gymnasium.Env[Any, Any]:
     )
 
 
-@dataclass(frozen=True, eq=False)
+@functools.lru_cache(maxsize=8)
 class _Tables:
     """The tables of a decision process as tensors on one device, under one strategy."""
 
-    starts: RowSampler
-    transitions: RowSampler
-    row_index: Tensor  # (n_states * n_actions,) int64, the one row that a pair has
-    rewards: Tensor  # (n_states,) float64
-    terminal: Tensor  # (n_states,) bool
-    admissible: Tensor  # (n_states, n_actions) bool
-    state_vectors: Tensor  # (n_states, n_features) float64
-    sofa_scores: Tensor  # (n_states,) float64
-    admissible_actions: npt.NDArray[np.object_]  # (n_states,) of lists
-
-
-@functools.lru_cache(maxsize=8)
-def _tables(mdp: TabularMDP, strategy: Strategy, device: torch.device) -> _Tables:
-    dynamics = true_dynamics(mdp, strategy)
-    actions = np.empty(mdp.n_states, dtype=np.object_)
-    actions[:] = [np.flatnonzero(mask).tolist() for mask in mdp.admissible]
-    return _Tables(
-        starts=RowSampler(sp.csr_array(mdp.start[None, :]), device),
-        transitions=RowSampler(dynamics.rows, device),
-        row_index=torch.tensor(dynamics.mixture.indices, dtype=torch.int64, device=device),
-        rewards=torch.tensor(mdp.rewards, device=device),
-        terminal=torch.tensor(mdp.terminal, device=device),
-        admissible=torch.tensor(mdp.admissible, device=device),
-        state_vectors=torch.tensor(mdp.state_vectors, device=device),
-        sofa_scores=torch.tensor(mdp.sofa_scores, device=device),
-        admissible_actions=actions,
-    )
+    def __init__(self, mdp: TabularMDP, strategy: Strategy, device: torch.device) -> None:
+        dynamics, put = true_dynamics(mdp, strategy), functools.partial(torch.tensor, device=device)
+        self.starts = RowSampler(sp.csr_array(mdp.start[None, :]), device)
+        self.transitions = RowSampler(dynamics.rows, device)
+        # (n_states * n_actions,), the one row that a pair has.
+        self.row_index = put(dynamics.mixture.indices, dtype=torch.int64)
+        self.rewards = put(mdp.rewards)  # (n_states,) float64
+        self.terminal = put(mdp.terminal)  # (n_states,) bool
+        self.admissible = put(mdp.admissible)  # (n_states, n_actions) bool
+        self.state_vectors = put(mdp.state_vectors)  # (n_states, n_features) float64
+        self.sofa_scores = put(mdp.sofa_scores)  # (n_states,) float64
+        self.admissible_actions = np.empty(mdp.n_states, dtype=np.object_)  # of lists
+        self.admissible_actions[:] = [np.flatnonzero(mask).tolist() for mask in mdp.admissible]
 
 
 class BatchedSepsisEnv(VectorEnv[Tensor, Any, Tensor]):
@@ -130,7 +114,7 @@ class BatchedSepsisEnv(VectorEnv[Tensor, Any, Tensor]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._with_info = info
-        self._tables = _tables(mdp, strategy, self.device)
+        self._tables = _Tables(mdp, strategy, self.device)
         self._patients = torch.arange(num_envs, device=self.device)
         self._seed: int | None = None
         zeros = torch.zeros(4, num_envs, dtype=torch.int64, device=self.device)

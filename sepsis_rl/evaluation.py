@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from sepsis_rl.mdp import Strategy, TabularMDP
 from sepsis_rl.metrics import Interval, MemberMean, PairedDifference, SurvivalRate
 from sepsis_rl.planning import PolicyValue, evaluate
 from sepsis_rl.policies import Policy
-from sepsis_rl.rollouts import Rollout, roll_out, roll_out_real
+from sepsis_rl.rollouts import roll_out, roll_out_real
 
 
 class Stage(IntEnum):
@@ -112,16 +111,23 @@ def score_policies(
     dynamics = true_dynamics(mdp, strategy)
     exact = [evaluate(dynamics, policy.probabilities) for policy in policies]
 
-    treating = [*policies, *([] if reference is None else [reference])]
+    count = len(policies)
+    survival, length = SurvivalRate(count).to(device), MemberMean(count).to(device)
+    paired = PairedDifference(count).to(device)
     share = torch.arange(rank, patients, world_size, device=device)
-    met: dict[str, Any] = {"patients": share, "seed": seed, "stage": stage, "strategy": strategy}
-    treat = roll_out_real if real_environment else partial(roll_out, mdp, device=device)
-    rollout = treat(treating, **met) if len(share) else None  # a process may have no patients
-    survival, length, difference = _summed(rollout, len(policies), reference is not None, device)
+    if len(share):  # a process may have no patients
+        treating = [*policies, *([] if reference is None else [reference])]
+        treat = roll_out_real if real_environment else partial(roll_out, mdp, device=device)
+        rollout = treat(treating, patients=share, seed=seed, stage=stage, strategy=strategy)
+        survived, lengths = rollout.survived.to(device), rollout.length.to(device, torch.float64)
+        survival.update(survived[:count])
+        length.update(lengths[:count].mean(-1), len(share))
+        if reference is not None:
+            paired.update(survived[:count], survived[count])
     return PolicyScores(
-        survival_rate=survival,
-        difference=difference,
-        episode_length=length,
+        survival_rate=_by_policy(survival.compute()),
+        difference=None if reference is None else _by_policy(paired.compute()),
+        episode_length=length.compute().cpu().reshape(-1),
         survival_exact=_column([value.survival for value in exact]),
         length_exact=_column([value.expected_length for value in exact]),
         clinician_agreement=_visit_share(exact, mdp.clinician),
@@ -129,30 +135,6 @@ def score_policies(
         inadmissible_rate=_visit_share(exact, ~mdp.admissible),
         visits=np.stack([value.visits for value in exact]),
     )
-
-
-def _summed(
-    rollout: Rollout | None, count: int, has_reference: bool, device: torch.device | str
-) -> tuple[Interval, Tensor, Interval | None]:
-    """Survival, mean length and paired difference over the patients of all processes.
-
-    Args:
-        rollout: Outcomes of `count` policies, then those of the reference; None in a process that
-            has no patients.
-        count: Number of policies.
-        has_reference: Whether they are compared with one more.
-        device: Where processes exchange their sums.
-    """
-    survival, length = SurvivalRate(count).to(device), MemberMean(count).to(device)
-    paired = PairedDifference(count).to(device)
-    if rollout is not None:
-        survived, lengths = rollout.survived.to(device), rollout.length.to(device, torch.float64)
-        survival.update(survived[:count])
-        length.update(lengths[:count].mean(-1), lengths.shape[-1])
-        if has_reference:
-            paired.update(survived[:count], survived[count])
-    difference = _by_policy(paired.compute()) if has_reference else None
-    return _by_policy(survival.compute()), length.compute().cpu().reshape(-1), difference
 
 
 def _visit_share(

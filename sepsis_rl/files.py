@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import textwrap
@@ -73,10 +74,27 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
         raise
 
 
-def free_path(path: Path) -> Path:
-    """The path itself, or the first of `name-1`, `name-2`, ... that is free."""
+def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Writes an indented JSON file with `atomic_write`."""
+    with atomic_write(path) as file:
+        file.write(json.dumps(content, indent=1).encode() + b"\n")
+
+
+def refuse_existing(output: str | Path) -> None:
+    """Raises `InputError` if the file that `--output` names is there already."""
+    if Path(output).exists():
+        raise InputError(f"--output {output} exists already; give another name")
+
+
+def free_path(path: Path, *beside: str) -> Path:
+    """The path itself, or the first of `name-1`, `name-2`, ... that is free.
+
+    Args:
+        path: The file.
+        beside: Suffixes of files that are written along with it, whose names have to be free too.
+    """
     candidate, number = path, 0
-    while candidate.exists():
+    while any(name.exists() for name in (candidate, *map(candidate.with_suffix, beside))):
         number += 1
         candidate = path.with_stem(f"{path.stem}-{number}")
     return candidate
@@ -118,13 +136,15 @@ def read_arrays(path: str | Path, accepted: str) -> dict[str, npt.NDArray[Any]]:
     return arrays
 
 
-def as_csv(rows: Sequence[Mapping[str, Any]], comment: str) -> bytes:
-    """Content of a CSV file, which `pandas.read_csv(path, skiprows=1)` reads.
+def as_csv(
+    rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]], comment: str = ""
+) -> bytes:
+    """Content of a CSV file, which `pandas.read_csv` reads, with `skiprows=1` if it has a comment.
 
     Args:
-        rows: Cells by column; all rows have the same columns. Floats are written with 9 significant
-            digits; None and NaN leave a cell empty.
-        comment: The first line, after `# `.
+        rows: Cells by column; all rows have the same columns. Or columns by name. Floats are
+            written with 9 significant digits; None and NaN leave a cell empty.
+        comment: The first line, after `# `; none if it is empty.
 
     Returns:
         The file, in UTF-8.
@@ -132,6 +152,6 @@ def as_csv(rows: Sequence[Mapping[str, Any]], comment: str) -> bytes:
     import pandas as pd  # takes longer to import than all else that writes files
 
     # Whole numbers stay whole beside empty cells.
-    frame = pd.DataFrame(list(rows)).convert_dtypes()
+    frame = pd.DataFrame(rows if isinstance(rows, Mapping) else list(rows)).convert_dtypes()
     text = frame.to_csv(index=False, float_format="%.9g", lineterminator="\n")
-    return f"# {comment}\n{text}".encode()
+    return (f"# {comment}\n{text}" if comment else text).encode()

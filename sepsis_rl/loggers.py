@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,22 +11,21 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summary
 
+
+def _with_interval(tag: str) -> list[Any]:
+    return ["Margin", [tag, f"{tag}_low", f"{tag}_high"]]
+
+
 LAYOUT = {
     "survival": {
-        "rollouts with 95 % interval": [
-            "Margin",
-            ["val/survival_rate", "val/survival_rate_low", "val/survival_rate_high"],
-        ],
+        "rollouts with 95 % interval": _with_interval("val/survival_rate"),
         "rollouts, exact, and the network's own estimate": [
             "Multiline",
             ["val/survival_rate$", "val/survival_exact", "val/value_estimate"],
         ],
     },
     "from recorded data alone": {
-        "weighted importance sampling with 95 % interval": [
-            "Margin",
-            ["ope/wis", "ope/wis_low", "ope/wis_high"],
-        ],
+        "weighted importance sampling with 95 % interval": _with_interval("ope/wis"),
         "fitted Q evaluation, importance sampling, doubly robust": [
             "Multiline",
             ["ope/(fqe|wis|wdr)$"],
@@ -91,8 +89,7 @@ class RunLogger(TensorBoardLogger):
     def member(self, name: str) -> SummaryWriter:
         """The writer of a member's sub-run; the run's own for an empty name."""
         if not name:
-            writer: SummaryWriter = self.experiment
-            return writer
+            return self.experiment  # type: ignore[no-any-return]
         if name not in self._member_writers:
             folder = Path(self.log_dir, "members", name)
             self._member_writers[name] = SummaryWriter(str(folder), **self._kwargs)
@@ -119,13 +116,7 @@ class RunLogger(TensorBoardLogger):
                 self.member(member).add_scalar(tag, value, step)
                 self._last_step[key] = step
 
-    @rank_zero_only
-    def log_hyperparams(
-        self,
-        params: dict[str, Any] | Namespace,
-        metrics: dict[str, Any] | None = None,
-        step: int | None = None,
-    ) -> None:
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Does nothing: the run's settings are in `config.yaml`, and by member in TensorBoard."""
 
     @rank_zero_only

@@ -65,10 +65,6 @@ class DoseGrid:
         """Number of dose pairs."""
         return self.n_iv_fluid_levels * self.n_vasopressor_levels
 
-    def index(self, iv_fluid_level: Any, vasopressor_level: Any) -> Any:
-        """The action of two levels (integers, or integer arrays that broadcast)."""
-        return iv_fluid_level * self.n_vasopressor_levels + vasopressor_level
-
     def levels(self, action: Any) -> tuple[Any, Any]:
         """The (IV-fluid level, vasopressor level) of an action or of an array of actions."""
         return action // self.n_vasopressor_levels, action % self.n_vasopressor_levels
@@ -168,20 +164,17 @@ class TabularMDP:
 
     def _check_shapes(self) -> None:
         n_states, n_actions = pairs = self.row_index.shape
-        shapes: dict[str, tuple[Any, ...]] = dict.fromkeys(
-            ("rewards", "start", "terminal", "sofa_scores"), (n_states,)
-        )
-        shapes |= dict.fromkeys(("admissible", "clinician"), pairs)
+        by_state = ("rewards", "start", "terminal", "sofa_scores")
+        shapes: dict[str, tuple[Any, ...]] = dict.fromkeys(by_state, (n_states,))
+        shapes |= {"admissible": pairs, "clinician": pairs, "rows": (self.rows.shape[0], n_states)}
         shapes["state_vectors"] = (n_states, *self.state_vectors.shape[1:])
-        shapes["rows"] = (self.rows.shape[0], n_states)
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise InputError(
                     f"{name} has shape {getattr(self, name).shape}; accepted: {shape}, "
                     f"as row_index has shape {pairs}"
                 )
-        made = self.dose_grid.n_actions
-        if made != n_actions:
+        if (made := self.dose_grid.n_actions) != n_actions:
             raise InputError(f"{self.dose_grid} makes {made} actions; the tables have {n_actions}")
         for name in ("death_state", "survival_state"):
             state = getattr(self, name)

@@ -38,9 +38,9 @@ class MemberMean(Metric):
 
     def __init__(self, n_members: int) -> None:
         super().__init__()
-        zeros = torch.zeros(n_members, dtype=torch.float64)
-        self.add_state("total", zeros.clone(), dist_reduce_fx="sum")
-        self.add_state("weight", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        for name, shape in (("total", (n_members,)), ("weight", ())):
+            zeros = torch.zeros(shape, dtype=torch.float64)
+            self.add_state(name, zeros, dist_reduce_fx="sum")
 
     def update(self, values: Tensor, weight: float = 1.0) -> None:
         """Adds a mean over `weight` rows.
@@ -57,7 +57,7 @@ class MemberMean(Metric):
         return self.total / self.weight
 
 
-class SurvivalRate(Metric):
+class SurvivalRate(MemberMean):
     """Share of patients who survive, with its 95 % Wilson score interval.
 
     Source: Wilson (1927), "Probable inference, the law of succession, and statistical inference",
@@ -67,35 +67,24 @@ class SurvivalRate(Metric):
         n_members: Number of policies that are scored side by side.
     """
 
-    full_state_update = False
-    survived: Tensor
-    patients: Tensor
-
-    def __init__(self, n_members: int) -> None:
-        super().__init__()
-        zeros = torch.zeros(n_members, dtype=torch.int64)
-        self.add_state("survived", zeros.clone(), dist_reduce_fx="sum")
-        self.add_state("patients", zeros.clone(), dist_reduce_fx="sum")
-
-    def update(self, survived: Tensor) -> None:
+    def update(self, survived: Tensor) -> None:  # type: ignore[override]
         """Adds patients.
 
         Args:
             survived: bool, (members, patients).
         """
-        self.survived += survived.sum(-1)
-        self.patients += survived.shape[-1]
+        self.total += survived.sum(-1)
+        self.weight += survived.shape[-1]
 
-    def compute(self) -> Interval:
+    def compute(self) -> Interval:  # type: ignore[override]
         """Rate and interval, float64 probabilities."""
-        n = self.patients.to(torch.float64)
-        rate = self.survived / n
+        n, rate = self.weight, super().compute()
         center = (rate + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
         spread = Z_95 * (rate * (1 - rate) / n + Z_95**2 / (4 * n**2)).sqrt() / (1 + Z_95**2 / n)
         return Interval(rate, (center - spread).clamp(min=0), (center + spread).clamp(max=1))
 
 
-class PairedDifference(Metric):
+class PairedDifference(MemberMean):
     """Mean difference of two policies' outcomes on the same patients, with a 95 % interval.
 
     The outcomes of two policies on one patient are correlated, so the interval of their
@@ -105,19 +94,13 @@ class PairedDifference(Metric):
         n_members: Number of policies that are compared with one reference.
     """
 
-    full_state_update = False
-    total: Tensor
     squares: Tensor
-    patients: Tensor
 
     def __init__(self, n_members: int) -> None:
-        super().__init__()
-        zeros = torch.zeros(n_members, dtype=torch.float64)
-        self.add_state("total", zeros.clone(), dist_reduce_fx="sum")
-        self.add_state("squares", zeros.clone(), dist_reduce_fx="sum")
-        self.add_state("patients", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        super().__init__(n_members)
+        self.add_state("squares", torch.zeros_like(self.total), dist_reduce_fx="sum")
 
-    def update(self, outcome: Tensor, reference: Tensor) -> None:
+    def update(self, outcome: Tensor, reference: Tensor) -> None:  # type: ignore[override]
         """Adds patients.
 
         Args:
@@ -127,12 +110,11 @@ class PairedDifference(Metric):
         difference = outcome.to(torch.float64) - reference.to(torch.float64)
         self.total += difference.sum(-1)
         self.squares += difference.square().sum(-1)
-        self.patients += difference.shape[-1]
+        self.weight += difference.shape[-1]
 
-    def compute(self) -> Interval:
+    def compute(self) -> Interval:  # type: ignore[override]
         """Mean difference and its normal interval."""
-        n = int(self.patients)
-        mean = self.total / n
+        n, mean = float(self.weight), super().compute()
         variance = (self.squares / n - mean.square()).clamp(min=0) * n / max(n - 1, 1)
         spread = Z_95 * variance.sqrt() / math.sqrt(n)
         return Interval(mean, mean - spread, mean + spread)

@@ -81,8 +81,7 @@ def evaluate(dynamics: Dynamics, probabilities: FloatArray, *, gamma: float = 1.
     if not np.abs(probabilities[alive].sum(axis=1) - 1).max() <= 1e-6 or probabilities.min() < 0:
         raise InputError("probabilities are no policy; accepted: rows >= 0 that sum to 1")
     moves = dynamics.under(probabilities)
-    if dynamics.forbidden is not None:
-        _refuse_forbidden(dynamics.start, probabilities, dynamics.forbidden, moves)
+    _refuse_forbidden(dynamics, probabilities, moves)
 
     arrivals = _discounted_visits(moves, dynamics.start, 1.0)
     visits = np.where(alive, arrivals, 0.0)
@@ -167,22 +166,23 @@ def _check_gamma(gamma: float) -> None:
         raise InputError(f"gamma is {gamma}; accepted: above 0, at most 1")
 
 
-def _refuse_forbidden(
-    start: FloatArray, probabilities: FloatArray, forbidden: BoolArray, moves: sp.csr_array
-) -> None:
-    reached = start > 0
+def _refuse_forbidden(dynamics: Dynamics, probabilities: FloatArray, moves: sp.csr_array) -> None:
+    if dynamics.forbidden is None:
+        return
+    reached = dynamics.start > 0
     while True:
         # Reachability in whole steps, not visits > 0: a solve leaves rounding noise.
         further = reached | (moves.T @ reached.astype(np.float64) > 0)
         if (further == reached).all():
             break
         reached = further
-    refused = reached[:, None] & (probabilities > 0) & forbidden
+    refused = reached[:, None] & (probabilities > 0) & dynamics.forbidden
     if refused.any():
         state, action = (int(where[0]) for where in np.nonzero(refused))
+        dose = "" if dynamics.dose_grid is None else f" ({dynamics.dose_grid.name(action)})"
         raise InputError(
             f"the policy takes inadmissible actions, which are forbidden here, first action "
-            f"{action} in state {state}; accepted: admissible actions alone"
+            f"{action}{dose} in state {state}; accepted: admissible actions alone"
         )
 
 

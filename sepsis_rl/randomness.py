@@ -75,19 +75,18 @@ def hash_address(*address: int | Tensor) -> int | Tensor:
     return state
 
 
-def uniform(*address: int | Tensor, device: torch.device | str | None = None) -> Tensor:
+def uniform(*address: int | Tensor) -> Tensor:
     """Uniform numbers in [0, 1) for an address.
 
     Args:
         address: Integers and int64 tensors that broadcast together.
-        device: Where the result lives if no word is a tensor; ignored otherwise.
 
     Returns:
         float64 tensor of the broadcast shape; multiples of 2**-32.
     """
     bits = hash_address(*address)
     if isinstance(bits, int):
-        return torch.tensor((bits >> 32) * 2.0**-32, dtype=torch.float64, device=device)
+        return torch.tensor((bits >> 32) * 2.0**-32, dtype=torch.float64)
     return _shift_right(bits, 32).to(torch.float64) * 2.0**-32
 
 

@@ -66,7 +66,7 @@ def roll_out(
         InputError: A policy of another shape, no policies or no patients.
         icu_sepsis.utils.exceptions.InadmissibleActionError: As in `BatchedSepsisEnv.step`.
     """
-    _check_patients(patients)
+    word = _stage_seed(patients, seed, stage)
     tables = torch.tensor(stack_policies(policies, mdp.admissible.shape), device=device)
     n_policies, n_patients = len(policies), len(patients)
     env = BatchedSepsisEnv(
@@ -78,30 +78,27 @@ def roll_out(
         info=False,
     )
     addresses = patients.to(env.device, torch.int64).repeat(n_policies)
-    states, _ = env.reset(seed=_stage_seed(seed, stage), options={"patients": addresses})
+    states, _ = env.reset(seed=word, options={"patients": addresses})
     policy = torch.arange(n_policies, device=env.device).repeat_interleave(n_patients)
     keys = env.episode_keys
     if separate_actions:
         keys = hash_address(keys, policy)  # type: ignore[assignment]
     rollout = _play(env, states, tables, policy, keys)
     shape = (n_policies, n_patients)
-    return Rollout(survived=rollout.survived.view(shape), length=rollout.length.view(shape))
+    return Rollout(rollout.survived.view(shape), rollout.length.view(shape))
 
 
 def _play(
     env: BatchedSepsisEnv, states: Tensor, tables: Tensor, policy: Tensor, keys: Tensor
 ) -> Rollout:
-    """Plays the episode that every environment has begun.
+    """Plays the episode that every environment has begun, without automatic resets.
 
     Args:
-        env: The environment, without automatic resets.
-        states: Their first states, (num_envs,).
+        env: The environment.
+        states: First states, (num_envs,).
         tables: Policies, (policies, n_states, n_actions).
         policy: Which of them treats each patient, (num_envs,).
         keys: Address of each patient's action draws, (num_envs,).
-
-    Returns:
-        Outcomes, (num_envs,) each.
     """
     n_actions = env.mdp.n_actions
     # Rows of all policies, one below the other; each ends at exactly 1, above every draw.
@@ -145,26 +142,15 @@ def roll_out_real(
     """Treats patients in the real `gymnasium.make` environment, one after another.
 
     Much slower than `roll_out`, and another sample: the environment consumes its own random
-    numbers, seeded for each patient by (seed, stage, patient).
-
-    Args:
-        policies: The policies.
-        patients: (n,) int64, the patients' addresses.
-        seed: Seed of all draws.
-        stage: Number of the evaluation stage; stages draw different patients.
-        strategy: What happens to inadmissible actions.
+    numbers, seeded for each patient by (seed, stage, patient). It takes and refuses what `roll_out`
+    does.
 
     Returns:
         Outcomes (policies, n), on the CPU.
-
-    Raises:
-        InputError: A policy of another shape, no policies or no patients.
-        icu_sepsis.utils.exceptions.InadmissibleActionError: The strategy is "raise_exception" and
-            a policy takes an inadmissible action.
     """
+    word = _stage_seed(patients, seed, stage)
     env = make_env(strategy)
     inner: Any = env.unwrapped
-    _check_patients(patients)
     tables = stack_policies(policies, (inner.num_states, inner.num_actions))
     n_policies, n_patients = len(policies), len(patients)
     cumulative = np.cumsum(tables, axis=2)
@@ -172,7 +158,7 @@ def roll_out_real(
     survived = torch.zeros(n_policies, n_patients, dtype=torch.bool)
     length = torch.zeros(n_policies, n_patients, dtype=torch.int64)
     for column, patient in enumerate(patients.tolist()):
-        patient_seed = hash_address(_stage_seed(seed, stage), patient)
+        patient_seed = hash_address(word, patient)
         assert isinstance(patient_seed, int)
         for policy in range(n_policies):
             state, _ = env.reset(seed=patient_seed)
@@ -190,15 +176,12 @@ def roll_out_real(
     return Rollout(survived=survived, length=length)
 
 
-def _stage_seed(seed: int, stage: int) -> int:
-    """The environment's seed for a run's seed and a stage."""
-    word = hash_address(seed, stage)
-    assert isinstance(word, int)
-    return word
-
-
-def _check_patients(patients: Tensor) -> None:
+def _stage_seed(patients: Tensor, seed: int, stage: int) -> int:
+    """The environment's seed for a run's seed and a stage; refuses what are no patients."""
     if patients.ndim != 1 or len(patients) == 0:
         raise InputError(
             f"patients have shape {tuple(patients.shape)}; accepted: (n,), n of 1 or more"
         )
+    word = hash_address(seed, stage)
+    assert isinstance(word, int)
+    return word

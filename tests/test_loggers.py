@@ -92,26 +92,6 @@ def test_a_point_is_written_once(logger):
     assert points(logger.log_dir, "val/loss") == [(6, 2.0)]
 
 
-def test_a_resumed_run_hides_what_was_logged_past_its_checkpoint(tmp_path):
-    first = RunLogger(str(tmp_path), "cql")
-    for step in (2, 4, 6, 8):
-        first.log_metrics({"train/loss": float(step), "m=1/train/loss": float(step)}, step)
-    first.finalize("failed")
-    for path in tmp_path.rglob("events.out.*"):  # names count in seconds; these came first
-        path.rename(path.with_name(re.sub(r"tfevents\.\d+", "tfevents.1000000000", path.name)))
-    RunLogger(str(tmp_path), "cql").log_metrics({"train/loss": 0.0}, 1)  # another run meanwhile
-
-    resumed = RunLogger(str(tmp_path), "cql")
-    resumed.resume(0, 4)
-    for step in (6, 8, 10):
-        resumed.log_metrics({"train/loss": -float(step), "m=1/train/loss": -float(step)}, step)
-    resumed.finalize("success")
-    assert Path(resumed.log_dir) == tmp_path / "cql" / "version_0"
-    expected = [(2, 2.0), (4, 4.0), (6, -6.0), (8, -8.0), (10, -10.0)]
-    assert points(resumed.log_dir, "train/loss") == expected
-    assert points(Path(resumed.log_dir, "members", "m=1"), "train/loss") == expected
-
-
 # -- pages -------------------------------------------------------------------------------------
 
 
@@ -141,12 +121,15 @@ def test_every_chart_of_the_layout_has_its_curves(finished_runs, config):
             assert shown or (config == "bc" and title.startswith("Q of")), title
     if config == "cql":
         charts = {title: chart for group in LAYOUT.values() for title, chart in group.items()}
-        _, patterns = charts["Q of the data's actions and largest Q"]
-        shown = {tag for tag in tags for pattern in patterns if re.match(pattern, tag)}
-        assert shown == {"train/q_data", "train/q_max"}
-        _, patterns = charts["rollouts, exact, and the network's own estimate"]
-        shown = {tag for tag in tags for pattern in patterns if re.match(pattern, tag)}
-        assert shown == {"val/survival_rate", "val/survival_exact", "val/value_estimate"}
+        for title, expected in (
+            ("Q of the data's actions and largest Q", {"train/q_data", "train/q_max"}),
+            (
+                "rollouts, exact, and the network's own estimate",
+                {"val/survival_rate", "val/survival_exact", "val/value_estimate"},
+            ),
+        ):
+            _, patterns = charts[title]
+            assert {tag for tag in tags if any(re.match(p, tag) for p in patterns)} == expected
 
 
 @pytest.mark.parametrize(

@@ -48,19 +48,6 @@ def test_integers_and_tensors_hash_alike() -> None:
             assert uniform(42, 3, steps, patients)[i, j] == (expected >> 32) * 2.0**-32
 
 
-def test_a_tensor_word_may_stand_anywhere() -> None:
-    words = torch.tensor([5, 6])
-    expected = [_reference_hash(1, 5, 9), _reference_hash(1, 6, 9)]
-    assert [int(x) % 2**64 for x in hash_address(1, words, 9)] == expected
-
-
-def test_draws_do_not_depend_on_who_asks_with_whom() -> None:
-    everyone = uniform(7, TRANSITION, torch.arange(1000))
-    assert torch.equal(uniform(7, TRANSITION, torch.arange(500, 600)), everyone[500:600])
-    assert torch.equal(uniform(7, TRANSITION, torch.arange(1000)), everyone)
-    assert everyone.dtype == torch.float64
-
-
 def test_streams_differ() -> None:
     assert len({START, TRANSITION, ACTION, BATCH, INIT}) == 5
     draws = torch.stack([uniform(1, s, torch.arange(2000)) for s in (START, TRANSITION, ACTION)])

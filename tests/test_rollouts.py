@@ -20,7 +20,6 @@ from sepsis_rl.rollouts import roll_out, roll_out_real
 RealEnv = Callable[..., gymnasium.Env[Any, Any]]
 
 WAIT = Policy("wait", np.array([[1.0, 0.0]] * 5))
-TREAT = Policy("treat", np.array([[0.0, 1.0]] * 5))
 EVEN = Policy("even", np.full((5, 2), 0.5))
 
 
@@ -49,18 +48,6 @@ def test_rollouts_agree_with_the_real_environment_and_the_exact_value(mdp, make)
         assert abs(length - exact.expected_length) < 3.5 * length_spread / n**0.5
 
 
-@pytest.mark.parametrize("make", [clinician_policy, random_policy])
-def test_rollouts_under_terminate(mdp: TabularMDP, make) -> None:
-    policy = make(mdp)
-    exact = evaluate(true_dynamics(mdp, "terminate"), policy.probabilities)
-    options: dict[str, Any] = {"seed": 3, "stage": 1, "strategy": "terminate"}
-    many = roll_out(mdp, [policy], patients=torch.arange(20_000), **options)
-    few = roll_out_real([policy], patients=torch.arange(300), **options)
-    for rollout, n in ((many, 20_000), (few, 300)):
-        error = (exact.survival * (1 - exact.survival) / n) ** 0.5
-        assert abs(rollout.survived.double().mean().item() - exact.survival) < 3.5 * error
-
-
 def test_several_policies_at_once_are_each_of_them_alone(mdp: TabularMDP) -> None:
     policies = [clinician_policy(mdp), optimal_policy(mdp)]
     arguments: dict[str, Any] = {"patients": torch.arange(300), "seed": 1, "stage": 0}
@@ -87,33 +74,6 @@ def test_shares_of_the_patients_meet_the_same_fate(run, mdp: TabularMDP) -> None
     assert torch.equal(shares, whole[:, order])
     assert not torch.equal(roll(torch.arange(60), stage=1), whole)
     assert not torch.equal(roll(torch.arange(60), seed=2), whole)
-
-
-def test_policies_on_the_same_patients_correlate(mdp: TabularMDP) -> None:
-    policies = [clinician_policy(mdp), optimal_policy(mdp)]
-    survived = roll_out(mdp, policies, patients=torch.arange(5000), seed=1, stage=0).survived
-    assert np.corrcoef(survived.double().numpy())[0, 1] > 0.3
-
-
-@pytest.mark.parametrize(
-    ("policy", "strategy", "survival", "length"),
-    [
-        (WAIT, "mean", 0.75, 2.5),
-        (TREAT, "mean", 0.4375, 1.0),
-        (TREAT, "terminate", 0.375, 1.0),
-        (EVEN, "mean", 0.5, 1.5),
-        (EVEN, "terminate", 0.4375, 1.5),
-    ],
-)
-def test_chain_by_hand(chain_mdp: TabularMDP, policy, strategy, survival, length) -> None:
-    n = 50_000
-    rollout = roll_out(
-        chain_mdp, [policy], patients=torch.arange(n), seed=0, stage=0, strategy=strategy
-    )
-    error = (survival * (1 - survival) / n) ** 0.5
-    assert abs(rollout.survived.double().mean().item() - survival) < 3.5 * error
-    lengths = rollout.length.double()
-    assert abs(lengths.mean().item() - length) <= 3.5 * lengths.std().item() / n**0.5
 
 
 def test_deterministic_and_nearly_deterministic_policies_do_the_same(mdp: TabularMDP) -> None:

@@ -23,7 +23,7 @@ class Population(pl.LightningModule):
     hands on those of its parents. The arguments of all of them are in `hparams`.
 
     Args:
-        seed: Initial weights and batches follow from it; may be a list.
+        seed: Seed of the initial weights and the batches; may be a list.
         share: `k/n` trains every n-th member from the k-th on, and other runs train the rest.
     """
 

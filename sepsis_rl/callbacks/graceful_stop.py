@@ -16,7 +16,8 @@ import lightning.pytorch as pl
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from rich.console import Console
+
+from sepsis_rl.display import shown, tell
 
 
 class GracefulStop(pl.Callback):
@@ -52,12 +53,7 @@ class GracefulStop(pl.Callback):
         self.received = signal.Signals(number)
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Has the loop stop once this step is logged and, where it is due, evaluated."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
@@ -89,27 +85,22 @@ class GracefulStop(pl.Callback):
             exception.code = 128 + number if trainer.is_global_zero else 0
             if number == signal.SIGUSR1 and trainer.is_global_zero:
                 _requeue()
-        if trainer.is_global_zero:
-            self._tell(trainer.global_step, path)
-
-    def _tell(self, step: int, checkpoint: Path | None) -> None:
-        console = Console(stderr=True)
-        reason = f" by {self.received.name}" if self.received is not None else ""
-        stopped = f"Stopped{reason} after step {step:,}."
-        if checkpoint is None or not checkpoint.exists():
-            console.print(f"{stopped} There is no checkpoint to go on from.", soft_wrap=True)
+        if not trainer.is_global_zero:
             return
-        console.print(f"{stopped} To go on from {checkpoint}:", soft_wrap=True)
-        words = ["lightning", *_without_checkpoint(self.command), "--ckpt_path", str(checkpoint)]
-        console.print(f"  {shlex.join(words)}", soft_wrap=True, highlight=False, markup=False)
+        reason = f" by {self.received.name}" if self.received is not None else ""
+        stopped = f"Stopped{reason} after step {trainer.global_step:,}."
+        if path is None or not path.exists():
+            tell(f"{stopped} There is no checkpoint to go on from.", error=True)
+            return
+        words = ["lightning", *_without_checkpoint(self.command), "--ckpt_path", str(path)]
+        tell(f"{stopped} To go on from {path}:\n  {shlex.join(words)}", error=True)
 
 
 def _last_checkpoint(trainer: pl.Trainer) -> Path | None:
     callback = trainer.checkpoint_callback
     if not isinstance(callback, ModelCheckpoint) or callback.dirpath is None:
         return None
-    path = Path(callback.dirpath, callback.CHECKPOINT_NAME_LAST + callback.FILE_EXTENSION)
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return shown(Path(callback.dirpath, callback.CHECKPOINT_NAME_LAST + callback.FILE_EXTENSION))
 
 
 def _without_checkpoint(words: list[str]) -> list[str]:
@@ -131,4 +122,4 @@ def _requeue() -> None:
     try:
         subprocess.run(["scontrol", "requeue", job], check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        Console(stderr=True).print(f"The job was not requeued: {error}", soft_wrap=True)
+        tell(f"The job was not requeued: {error}", error=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -40,23 +40,10 @@ class OffPolicyEvaluation(pl.Callback):
             raise InputError(f"ope.{error}") from error
         self._held_out: Episodes | None = None
 
-    def score(
-        self,
-        policies: Sequence[Policy],
-        episodes: Episodes,
-        estimators: Sequence[Estimator] = _LOGGED,
-        *,
-        refit: bool = True,
-        advance: Callable[[int], Any] = lambda count: None,
-    ) -> OffPolicyScores:
-        """Scores any policies with this callback's options; see `evaluate_off_policy`."""
+    def score(self, policies: Sequence[Policy], episodes: Episodes, **how: Any) -> OffPolicyScores:
+        """Scores any policies with this callback's options; `how` as `evaluate_off_policy` has."""
         return evaluate_off_policy(
-            policies,
-            episodes,
-            estimators=estimators,
-            options=self.options,
-            refit=refit,
-            advance=advance,
+            policies, episodes, estimators=_LOGGED, options=self.options, **how
         )
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

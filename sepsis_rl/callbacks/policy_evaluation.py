@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from sepsis_rl.algorithms import OfflineAlgorithm
+from sepsis_rl.display import tell
 from sepsis_rl.errors import InputError
 from sepsis_rl.evaluation import PolicyScores, Stage, score_policies
 from sepsis_rl.mdp import STRATEGIES, Strategy
@@ -35,7 +35,7 @@ class PolicyEvaluation(pl.Callback):
 
     Args:
         patients: Simulated patients per evaluation, shared out over processes.
-        seed: Who they are. Validation and test meet different patients of the same seed.
+        seed: Seed of the patients, of whom validation and test meet different ones.
         strategy: What an inadmissible action does: `mean` (the mean of the state's admissible
             actions), `terminate` (death) or `raise_exception`.
         real_environment: Roll out the `gym.make` environment itself, one patient after another:
@@ -96,9 +96,7 @@ class PolicyEvaluation(pl.Callback):
             device=trainer.strategy.root_device,
         )
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         """Asks for a last validation when training ends between two of them."""
         if trainer.global_step >= trainer.max_steps > 0:
             trainer.should_stop = True
@@ -117,10 +115,10 @@ class PolicyEvaluation(pl.Callback):
         policies, data = module.policies(), trainer.datamodule  # type: ignore[attr-defined]
         lost = [name for name, own in zip(module.labels, policies, strict=True) if own is None]
         if lost and trainer.is_global_zero:
-            Console(stderr=True).print(
+            tell(
                 f"Note: diverged at step {trainer.global_step:,}, without a policy: "
                 f"{', '.join(lost)}",
-                soft_wrap=True,
+                error=True,
             )
         metrics: dict[str, Tensor] = {}
         if data.mdp is not None:

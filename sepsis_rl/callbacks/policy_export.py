@@ -8,12 +8,11 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 from lightning_utilities.core.rank_zero import rank_zero_only
-from rich.console import Console
 
 from sepsis_rl.algorithms import OfflineAlgorithm
-from sepsis_rl.display import NOT_FOR_CLINICAL_USE
+from sepsis_rl.display import NOT_FOR_CLINICAL_USE, tell
 from sepsis_rl.errors import InputError
-from sepsis_rl.files import atomic_write, free_path
+from sepsis_rl.files import as_csv, atomic_write, free_path, write_json
 from sepsis_rl.policies import Policy
 
 
@@ -22,13 +21,13 @@ class PolicyExport(pl.Callback):
 
     Columns: state, action, iv_fluid_level, vasopressor_level, supported (1 where the training data
     has the pair), sofa_score, and the scores q_0, q_1, ... of all actions (logits for behavior
-    cloning). Doses and SOFA scores are those of ICU-Sepsis, and missing for other states. The first
-    line is a comment.
+    cloning). Doses and SOFA scores are those of ICU-Sepsis, and missing for other states. A file of
+    the same name that ends in `.json` says what the policy is not for and where it comes from.
 
     Args:
-        member: Which member's policy, counted from 0.
-        output: Destination; `policy.csv` in the run's folder by default. An existing file is left
-            as it is and the next free number is taken.
+        member: Member to write, counted from 0.
+        output: Destination; `policy.csv` in the run's folder by default. Existing files are left
+            as they are and the next free number is taken.
     """
 
     def __init__(self, member: int = 0, output: str | None = None) -> None:
@@ -41,8 +40,13 @@ class PolicyExport(pl.Callback):
         """Takes the member's policy.
 
         Raises:
-            InputError: There is no such member, or it has no policy.
+            InputError: There is no such member, it has no policy, or the destination is a `.json`.
         """
+        if self.output is not None and self.output.suffix == ".json":
+            raise InputError(
+                f"--output {self.output} cannot be used: where the policy comes from is written to "
+                "a .json beside it; give a name such as policy.csv"
+            )
         assert isinstance(pl_module, OfflineAlgorithm)
         members = len(pl_module.members)
         if not 0 <= self.member < members:
@@ -69,15 +73,19 @@ class PolicyExport(pl.Callback):
             columns["iv_fluid_level"], columns["vasopressor_level"] = levels
         columns["supported"] = (data.pair_counts[states, action] > 0).astype(np.int64)
         if data.mdp is not None:
-            columns["sofa_score"] = [f"{score:.6g}" for score in data.mdp.sofa_scores]
+            columns["sofa_score"] = data.mdp.sofa_scores
         scores = pl_module.q_network.table()[self.member].cpu().numpy()
         columns |= {f"q_{index}": values for index, values in enumerate(scores.T)}
-        import pandas as pd  # half a second, which a fit does not need
-
-        table = pd.DataFrame(columns).to_csv(index=False, float_format="%.9g", lineterminator="\n")
-        name = pl_module.members.names[self.member] or "single run"
-        note = f"# {NOT_FOR_CLINICAL_USE} {type(pl_module).__name__}, {name}.\n"
-        path = free_path(self.output or (self.run_folder or Path()) / "policy.csv")
+        path = free_path(self.output or (self.run_folder or Path()) / "policy.csv", ".json")
+        origin = {
+            "note": NOT_FOR_CLINICAL_USE,
+            "algorithm": type(pl_module).__name__,
+            "member": self.member,
+            "settings": dict(pl_module.members.settings[self.member]),
+            "checkpoint": str(trainer.ckpt_path),
+            "trained_on": data.content_hash,
+        }
+        write_json(path.with_suffix(".json"), origin)
         with atomic_write(path) as file:
-            file.write((note + table).encode())
-        Console().print(f"Policy of {len(states)} states: {path}", soft_wrap=True)
+            file.write(as_csv(columns))
+        tell(f"Policy of {len(states)} states: {path}")

@@ -24,20 +24,12 @@ from sepsis_rl.callbacks.policy_evaluation import PolicyEvaluation, find_callbac
 
 
 class _SpeedColumn(TextColumn):
-    """Optimizer steps per second; member-steps where there are several members."""
-
-    def __init__(self, members: int) -> None:
-        super().__init__("")
-        self._members = members
+    """Optimizer steps per second, and after them what the task says of them."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        if speed is None:
-            return Text("- steps/s", style="dim")
-        text = f"{speed:.0f} steps/s"
-        if self._members > 1:
-            text += f" of {self._members} members"
-        return Text(text, style="dim")
+        steps = "-" if speed is None else f"{speed:.0f}"
+        return Text(f"{steps} steps/s{self.text_format if speed else ''}", style="dim")
 
 
 class _TwoLines(Progress):
@@ -81,12 +73,13 @@ class FitProgressBar(ProgressBar):
         if not self._enabled:
             return
         assert isinstance(pl_module, OfflineAlgorithm)
+        members = len(pl_module.members)
         self._progress = _TwoLines(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TimeRemainingColumn(compact=True),
-            _SpeedColumn(len(pl_module.members)),
+            _SpeedColumn(f" of {members} members" if members > 1 else ""),
             console=Console(soft_wrap=False),
             auto_refresh=False,
             speed_estimate_period=20,
@@ -96,9 +89,7 @@ class FitProgressBar(ProgressBar):
         self._progress.add_task(name, total=total, completed=trainer.global_step, news="")
         self._progress.start()
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         """Looks at the run now and then."""
         if time.monotonic() - self._looked >= self.refresh_s:
             self._update(trainer)
@@ -112,9 +103,7 @@ class FitProgressBar(ProgressBar):
         self._update(trainer)
         self._stop()
 
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, *args: Any) -> None:
         """Gives the terminal back."""
         self._stop()
 

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
+from rich.table import Table
 
 from sepsis_rl.algorithms import OfflineAlgorithm
 from sepsis_rl.baselines import most_recorded_policy, tabular_policy
 from sepsis_rl.callbacks.off_policy import OffPolicyEvaluation
 from sepsis_rl.callbacks.policy_evaluation import PolicyEvaluation, find_callback
-from sepsis_rl.callbacks.survival_table import Figures, survival_table
 from sepsis_rl.data.datamodule import OfflineDataModule
-from sepsis_rl.display import NOT_FOR_CLINICAL_USE, progress_bar
+from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, progress_bar, tell
 from sepsis_rl.evaluation import PolicyScores
-from sepsis_rl.files import atomic_write, free_path
+from sepsis_rl.files import free_path, write_json
 from sepsis_rl.loggers import RunLogger
 from sepsis_rl.mdp import Strategy, TabularMDP
 from sepsis_rl.ope import Episodes, OffPolicyScores
@@ -31,6 +32,9 @@ from sepsis_rl.policies import (
     optimal_policy,
     random_policy,
 )
+
+Figures = Mapping[str, Mapping[str, float]]
+"""By policy the metrics by name, as in `metrics.json`."""
 
 _NO_SIMULATOR = (
     "No environment simulates these patients: what a policy is worth is told from recorded "
@@ -63,18 +67,16 @@ class Results(pl.Callback):
                 described = {"algorithm": type(pl_module).__name__, **settings}
                 trainer.logger.log_member_settings(name, described)
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Ends a fit."""
-        self._conclude(trainer, pl_module)
-
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Ends `validate`; the validations of a fit have their own logs."""
         if trainer.state.fn == "validate":
             self._conclude(trainer, pl_module)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Ends `test`."""
+        """Ends `fit` and `test`."""
         self._conclude(trainer, pl_module)
+
+    on_fit_end = on_test_end
 
     def _conclude(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, OfflineAlgorithm)
@@ -86,7 +88,8 @@ class Results(pl.Callback):
         lost = [name for name, own in zip(module.labels, policies, strict=True) if own is None]
         figures: Figures = {}
         if data.mdp is None:
-            baselines = _recorded_baselines(data.pair_counts)
+            uniform = np.full(data.pair_counts.shape, 1 / data.n_actions)
+            baselines = [Policy("random", uniform), most_recorded_policy(data.pair_counts)]
         else:
             baselines = _baselines(data, data.mdp, evaluation.strategy)
             figures = _compare(trainer, evaluation, [*learned, *baselines])
@@ -97,22 +100,17 @@ class Results(pl.Callback):
         off_policy = _score_off_policy(trainer, [*learned, *baselines])
         self._write(trainer, evaluation, figures, off_policy, lost)
         console = Console()
-        if figures:
-            patients, strategy = evaluation.patients, evaluation.strategy
-            console.print(
-                survival_table(figures, len(learned), patients=patients, strategy=strategy)
-            )
-        else:
-            console.print(_NO_SIMULATOR)
+        console.print(
+            _survival_table(figures, len(learned), evaluation) if figures else _NO_SIMULATOR
+        )
         if off_policy is not None:
             console.print(off_policy_table(off_policy, len(learned)))
         if lost:
             console.print(f"Diverged, without a policy: {', '.join(lost)}")
         if self.run_folder is not None:
-            console.print(f"Run folder:  {self.run_folder}", soft_wrap=True)
+            tell(f"Run folder:  {self.run_folder}")
         if trainer.state.fn == "fit" and isinstance(trainer.logger, RunLogger):
-            folder = trainer.logger.save_dir
-            console.print(f"TensorBoard: tensorboard --logdir {folder}", soft_wrap=True)
+            tell(f"TensorBoard: tensorboard --logdir {trainer.logger.save_dir}")
 
     def _write(
         self,
@@ -147,8 +145,7 @@ class Results(pl.Callback):
             content["fit"] = result
         else:
             content.setdefault(stage, {})[Path(str(trainer.ckpt_path)).name] = result
-        with atomic_write(path) as file:
-            file.write(json.dumps(content, indent=1).encode() + b"\n")
+        write_json(path, content)
 
 
 def _read_metrics(path: Path) -> dict[str, Any] | None:
@@ -181,15 +178,7 @@ def _baselines(data: OfflineDataModule, mdp: TabularMDP, strategy: Strategy) -> 
     return [policy for policy in baselines if not policy.probabilities[forbidden].any()]
 
 
-def _recorded_baselines(pair_counts: NDArray[np.int64]) -> list[Policy]:
-    """Policies to compare with where nothing but records is known."""
-    uniform = np.full(pair_counts.shape, 1 / pair_counts.shape[1])
-    return [Policy("random", uniform), most_recorded_policy(pair_counts)]
-
-
-def _compare(
-    trainer: pl.Trainer, evaluation: PolicyEvaluation, policies: list[Policy]
-) -> dict[str, dict[str, float]]:
+def _compare(trainer: pl.Trainer, evaluation: PolicyEvaluation, policies: list[Policy]) -> Figures:
     """Scores policies in the environment, against the clinician if that is one of them."""
     clinician = next((policy for policy in policies if policy.name == "clinician"), None)
     scores: PolicyScores = evaluation.score(trainer, policies, clinician)
@@ -213,6 +202,37 @@ def _score_off_policy(trainer: pl.Trainer, policies: list[Policy]) -> OffPolicyS
     with progress_bar() as progress:
         total = len(policies) * off_policy.options.resamples
         task = progress.add_task("Scoring policies on recorded episodes", total=total)
-        return off_policy.score(
-            policies, episodes, advance=lambda count: progress.advance(task, count)
+        return off_policy.score(policies, episodes, advance=partial(progress.advance, task))
+
+
+def _survival_table(figures: Figures, learned: int, evaluation: PolicyEvaluation) -> Table:
+    """Shows policies side by side, the first ones, which were `learned`, set off."""
+    table = framed_table(
+        f"90-day survival on ICU-Sepsis, {evaluation.patients:,} simulated patients\n"
+        f"inadmissible actions: {evaluation.strategy}",
+        "In parentheses 95 % intervals; the difference is paired, on the same "
+        f"patients. A step is 4 hours.\n{NOT_FOR_CLINICAL_USE}",
+    )
+    table.add_column("policy", no_wrap=True)
+    for column in ("exact %", "rollout %", "minus clinician", "steps"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for index, (name, values) in enumerate(figures.items()):
+        table.add_row(
+            name,
+            f"{100 * values['survival_exact']:.2f}",
+            _interval(values, "survival_rate", ""),
+            _interval(values, "difference", "+") if "difference" in values else "",
+            f"{values['length_exact']:.2f}",
+            style="bold" if index < learned else "",
+            end_section=index == learned - 1,
         )
+    return table
+
+
+def _interval(values: Mapping[str, float], name: str, sign: str) -> str:
+    estimate, low, high = (
+        f"{100 * values[name + part]:{sign}.1f}" for part in ("", "_low", "_high")
+    )
+    if low == high:
+        return estimate
+    return f"{estimate} ({low}, {high})" if sign else f"{estimate} ({low}–{high})"

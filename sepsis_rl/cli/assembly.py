@@ -17,7 +17,6 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.profilers import PassThroughProfiler
-from rich.console import Console
 
 from sepsis_rl.algorithms import OfflineAlgorithm
 from sepsis_rl.callbacks import (
@@ -31,18 +30,16 @@ from sepsis_rl.callbacks import (
     Results,
 )
 from sepsis_rl.callbacks.announcement import Announcement
+from sepsis_rl.callbacks.policy_evaluation import find_callback
 from sepsis_rl.cli.main import TRAINING_COMMANDS
 from sepsis_rl.cli.training_parser import HelpAll, TrainingParser
 from sepsis_rl.data.batches import check_batch_size
 from sepsis_rl.data.datamodule import OfflineDataModule
+from sepsis_rl.display import tell
 from sepsis_rl.errors import InputError
+from sepsis_rl.files import free_path
 from sepsis_rl.loggers import RunLogger
-from sepsis_rl.runs.checkpoints import (
-    SafeCheckpointIO,
-    compare_with,
-    find_last,
-    run_folder,
-)
+from sepsis_rl.runs.checkpoints import SafeCheckpointIO, compare_with, find_last, run_folder
 from sepsis_rl.runs.untrusted import check_restorable
 
 DEFAULTS: Final = Path(__file__).with_name("defaults.yaml")
@@ -103,9 +100,7 @@ class SepsisCLI(LightningCLI):
     def _prepare_subcommand_parser(
         self, klass: type, subcommand: str, **kwargs: Any
     ) -> LightningArgumentParser:
-        parser: LightningArgumentParser = super()._prepare_subcommand_parser(
-            klass, subcommand, **kwargs
-        )
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         parser.add_argument(
             "--ckpt_path",
             type=str | None,
@@ -114,14 +109,13 @@ class SepsisCLI(LightningCLI):
         )
         if subcommand == "predict":
             parser.add_argument(
-                "--member", type=int, default=0, help="Whose policy, counted from 0."
+                "--member",
+                type=int,
+                default=0,
+                help="Member whose policy is written, counted from 0.",
             )
-            parser.add_argument(
-                "--output",
-                type=str | None,
-                default=None,
-                help="File to write; policy.csv in the run's folder by default.",
-            )
+            about = "File to write; policy.csv in the run's folder by default."
+            parser.add_argument("--output", type=str | None, default=None, help=about)
         return parser
 
     def _parse_ckpt_path(self) -> None:
@@ -204,15 +198,14 @@ class SepsisCLI(LightningCLI):
             and version.isdigit()
         ):
             logger.resume(int(version), step)
-            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, SaveConfigCallback):
-                    callback.config_filename = _free_config(folder, step)
-        Console().print(f"Going on from step {step:,} of {path}", soft_wrap=True)
+            if writer := find_callback(self.trainer, SaveConfigCallback):
+                config = free_path(folder / f"config-from-step-{step}.yaml")
+                writer.config_filename = config.name
+        tell(f"Going on from step {step:,} of {path}")
         if step >= self.trainer.max_steps > 0:
-            Console().print(
+            tell(
                 f"It has taken its trainer.max_steps={self.trainer.max_steps} steps already; "
-                "a larger number goes on training",
-                soft_wrap=True,
+                "a larger number goes on training"
             )
 
     def before_validate(self) -> None:
@@ -225,9 +218,8 @@ class SepsisCLI(LightningCLI):
         self._inspect_checkpoint(path)
         self._prepare_data()
         self.results.run_folder = run_folder(path)
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, PolicyExport):
-                callback.run_folder = run_folder(path)
+        if export := find_callback(self.trainer, PolicyExport):
+            export.run_folder = run_folder(path)
 
     before_test = before_validate
     before_predict = before_validate
@@ -252,8 +244,7 @@ class SepsisCLI(LightningCLI):
         """The config as it would be written into the run's folder."""
         config = self.config[str(self.subcommand)]
         text = self._parser(self.subcommand).dump(config, skip_validation=True)
-        plain: dict[str, Any] = yaml.safe_load(text)
-        return plain
+        return yaml.safe_load(text)  # type: ignore[no-any-return]
 
     def _inspect_checkpoint(self, path: str) -> dict[str, Any]:
         checkpoint = self.checkpoint_io.inspect(path)
@@ -263,7 +254,7 @@ class SepsisCLI(LightningCLI):
         if self.subcommand == "fit":
             differences += self.settings.differences(checkpoint)
         for difference in differences:
-            Console(stderr=True).print(f"Note: {difference} (used)", soft_wrap=True)
+            tell(f"Note: {difference} (used)", error=True)
         return checkpoint
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
@@ -283,11 +274,3 @@ class _NoProfiler(PassThroughProfiler):
 
     def profile(self, action_name: str) -> nullcontext[None]:  # type: ignore[override]
         return self._idle
-
-
-def _free_config(folder: Path, step: int) -> str:
-    """A name for the config of a resumed run beside the one it began with."""
-    name, number = f"config-from-step-{step}.yaml", 1
-    while (folder / name).exists():
-        name, number = f"config-from-step-{step}-{number}.yaml", number + 1
-    return name

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
-from rich.console import Console
 
 from sepsis_rl.cli.help import Option, options_of, print_options
 from sepsis_rl.cli.messages import explain, input_error_behind, option_names
 from sepsis_rl.cli.quiet import quiet
 from sepsis_rl.data.collection import PolicyName, behavior_policy, collect
+from sepsis_rl.display import tell
 from sepsis_rl.errors import InputError
+from sepsis_rl.files import refuse_existing
 from sepsis_rl.mdp import load_icu_sepsis
 
 
@@ -28,39 +28,44 @@ def run_command(command: str, words: list[str]) -> None:
         InputError: What was given cannot be used.
     """
     quiet()
-    functions = {
+    {
         "select": _select,
         "report": _report,
         "scorecard": _scorecard,
         "collect": _collect,
         "export": _export,
-    }
-    functions[command](words)
+    }[command](words)
 
 
 def _collect(words: list[str]) -> None:
     parser = _Parser("collect", "Simulate episodes into a file.")
-    parser.add_argument("--output", type=str, required=True, help="File to write, .npz.")
-    parser.add_argument("--episodes", type=int, default=5000, help="How many.")
-    parser.add_argument("--seed", type=int, default=42, help="The same seed gives the same bytes.")
-    parser.add_argument(
-        "--policy", type=PolicyName, default="clinician", help="Whose decisions are recorded."
-    )
-    parser.add_argument(
-        "--epsilon", type=float, default=0.1, help="Share of random actions of epsilon_clinician."
-    )
-    options = parser.read(words)
-    if Path(options.output).exists():
-        raise InputError(f"--output {options.output} exists already; give another name")
+    parser.add_function_arguments(_collect_into)
+    _collect_into(**parser.read(words))
+
+
+def _collect_into(
+    output: str,
+    episodes: int = 5000,
+    seed: int = 42,
+    policy: PolicyName = "clinician",
+    epsilon: float = 0.1,
+) -> None:
+    """Simulates episodes.
+
+    Args:
+        output: File to write, .npz.
+        episodes: Number of episodes.
+        seed: Seed of all draws; the same one gives the same bytes.
+        policy: Policy whose decisions are recorded.
+        epsilon: Share of random actions of epsilon_clinician.
+    """
+    refuse_existing(output)
     mdp = load_icu_sepsis()
-    policy = behavior_policy(mdp, options.policy, epsilon=options.epsilon)
-    data = collect(mdp, policy, episodes=options.episodes, seed=options.seed)
-    data.save(options.output)
-    survived = 100 * float((data.returns() > 0).mean())
-    Console(markup=False).print(
-        f"{options.output}: {data.n_episodes:,} episodes, {len(data):,} transitions, "
-        f"{survived:.1f} % survived",
-        soft_wrap=True,
+    data = collect(mdp, behavior_policy(mdp, policy, epsilon=epsilon), episodes=episodes, seed=seed)
+    data.save(output)
+    tell(
+        f"{output}: {data.n_episodes:,} episodes, {len(data):,} transitions, "
+        f"{100 * float((data.returns() > 0).mean()):.1f} % survived"
     )
 
 
@@ -68,16 +73,14 @@ def _export(words: list[str]) -> None:
     from sepsis_rl.runs.members import export_member
 
     parser = _Parser("export", "Take one member out of a sweep's checkpoint.")
-    parser.add_argument("--ckpt_path", type=str, required=True, help="Checkpoint of the sweep.")
-    parser.add_argument("--member", type=int, required=True, help="Which one, counted from 0.")
-    parser.add_argument("--output", type=str, required=True, help="Checkpoint to write.")
+    parser.add_function_arguments(export_member)
     options = parser.read(words)
-    export_member(options.ckpt_path, options.member, options.output)
-    Console(markup=False).print(f"{options.output}: member {options.member}", soft_wrap=True)
+    export_member(**options)
+    tell(f"{options.output}: member {options.member}")
 
 
 def _select(words: list[str]) -> None:
-    from sepsis_rl.ope.options import OffPolicyOptions
+    from sepsis_rl.ope import OffPolicyOptions
     from sepsis_rl.runs.selection import select
 
     parser = _Parser(
@@ -88,10 +91,9 @@ def _select(words: list[str]) -> None:
     parser.add_runs("+")
     parser.add_function_arguments(select, skip={"folders", "options"})
     parser.add_class_arguments(OffPolicyOptions)
-    given = parser.read(words).as_dict()
-    names = [field.name for field in dataclasses.fields(OffPolicyOptions)]
-    options = OffPolicyOptions(**{name: given.pop(name) for name in names})
-    select(given.pop("runs"), options=options, **given)
+    given = parser.read(words)
+    options = {field.name: given.pop(field.name) for field in dataclasses.fields(OffPolicyOptions)}
+    select(given.pop("runs"), options=OffPolicyOptions(**options), **given)
 
 
 def _report(words: list[str]) -> None:
@@ -104,7 +106,7 @@ def _report(words: list[str]) -> None:
     )
     parser.add_runs("+")
     parser.add_function_arguments(write_report, skip={"folders"})
-    options = parser.read(words).as_dict()
+    options = parser.read(words)
     write_report(options.pop("runs"), **options)
 
 
@@ -121,7 +123,7 @@ def _scorecard(words: list[str]) -> None:
         "--episodes", type=str, default="1000,5000,20000", help="Sizes of the data sets."
     )
     parser.add_function_arguments(scorecard, skip={"runs", "episodes"})
-    options = parser.read(words).as_dict()
+    options = parser.read(words)
     sizes = options.pop("episodes")
     try:
         episodes = [int(size) for size in sizes.split(",")]

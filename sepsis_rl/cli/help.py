@@ -66,15 +66,12 @@ def options_of(parser: ArgumentParser, defaults: Namespace | None = None) -> dic
     """
     found = {}
     for action in parser._actions:
-        if not action.option_strings or action.dest == SUPPRESS or action.help == SUPPRESS:
-            continue
-        if isinstance(action.default, str) and action.default == SUPPRESS:
+        if not action.option_strings or SUPPRESS in (action.dest, action.help, action.default):
             continue
         default = action.default if defaults is None else defaults.get(action.dest)
         if isinstance(default, Namespace | dict) and "class_path" not in default:
             continue  # a whole group at once
-        required = " Required." if action.required else ""
-        description = describe(action) + required
+        description = describe(action) + (" Required." if action.required else "")
         found[action.dest] = Option(f"--{action.dest}", _written(default), description)
     return found
 

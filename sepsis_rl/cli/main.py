@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         return _fail(2, str(error))
     except OSError as error:
-        named = f"{_name(error.filename)}: " if error.filename else ""
+        file = error.filename
+        named = f"{os.fsdecode(file) if isinstance(file, bytes) else file}: " if file else ""
         return _fail(1, f"{named}{error.strerror or error}")
     except LostProcessError as error:
         return _fail(1, str(error))
@@ -117,7 +118,3 @@ def _is_of_memory(error: Exception) -> bool:
     """Whether memory ran out; torch's error on the CPU has no class of its own."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text
-
-
-def _name(file: str | bytes | int) -> str:
-    return os.fsdecode(file) if isinstance(file, str | bytes) else str(file)

@@ -9,13 +9,11 @@ from typing import Any, Final, NoReturn
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from lightning.pytorch.cli import LightningArgumentParser
 
-from sepsis_rl.algorithms import BC, CQL, DQN
 from sepsis_rl.cli.help import Option, SentenceFormatter, merged, options_of, print_options
 from sepsis_rl.cli.messages import explain, input_error_behind, option_names
 from sepsis_rl.errors import InputError
 from sepsis_rl.loggers import RunLogger
-
-ALGORITHMS: Final = {"CQL": CQL, "DQN": DQN, "BC": BC}
+from sepsis_rl.runs.checkpoints import ALGORITHMS
 
 SHOWN: Final = {
     "checkpoint": ("monitor", "mode", "save_top_k", "save_last", "save_weights_only"),
@@ -77,7 +75,9 @@ class TrainingParser(LightningArgumentParser):
                 groups.setdefault(group, []).append(option)
         for group, names in SHOWN.items():
             groups[group] = [options[f"{group}.{name}"] for name in names]
-        groups["trainer"] += _options_of_class(RunLogger, "trainer.logger.init_args").values()
+        groups["trainer"] += options_of(
+            _class_parser(RunLogger, "trainer.logger.init_args")
+        ).values()
         print_options(
             f"lightning {command} --config FILE [OPTIONS]\n\n{self.description}",
             groups.items(),
@@ -112,11 +112,6 @@ def _class_parser(cls: type, prefix: str) -> ArgumentParser:
     return parser
 
 
-def _options_of_class(cls: type, prefix: str) -> dict[str, Option]:
-    """The options of a class that a config chooses, by key."""
-    return options_of(_class_parser(cls, prefix))
-
-
 def _model_options() -> dict[str, dict[str, Option]]:
     """By algorithm, the options of its constructor by key."""
-    return {name: _options_of_class(cls, "model") for name, cls in ALGORITHMS.items()}
+    return {name: options_of(_class_parser(cls, "model")) for name, cls in ALGORITHMS.items()}

@@ -39,8 +39,8 @@ class RecordedEpisodes:
     Args:
         path: A file written by `lightning collect` or `Transitions.save`, or a table (.csv,
             .csv.gz, .parquet) as `read_table` takes it; None simulates.
-        columns: A table's names of the columns, such as {episode: stay_id, observation: cluster},
-            where they differ.
+        columns: Names of a table's columns, such as {episode: stay_id, observation: cluster}, where
+            they differ.
         n_states: Number of states, where they are not ICU-Sepsis's.
         n_actions: Number of actions, where they are not ICU-Sepsis's.
         policy: Behavior policy of the simulation.

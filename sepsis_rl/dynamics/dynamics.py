@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from sepsis_rl.mdp import BoolArray, FloatArray
+from sepsis_rl.mdp import BoolArray, DoseGrid, FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +33,7 @@ class Dynamics:
         entry_rewards: (n_states,) float64, the reward on entering a state, where rewards depend on
             nothing else; `rewards` holds its expectations. It keeps a policy's value and survival
             the same to the bit where survival is the only reward.
+        dose_grid: What an action's index means, for messages, where actions are doses.
     """
 
     rows: sp.csr_array
@@ -43,6 +44,7 @@ class Dynamics:
     survival_state: int | None = None
     forbidden: BoolArray | None = None
     entry_rewards: FloatArray | None = None
+    dose_grid: DoseGrid | None = None
 
     def expected(self, values: FloatArray) -> FloatArray:
         """Mean of a value over the next state of each pair.

@@ -47,4 +47,5 @@ def true_dynamics(mdp: TabularMDP, strategy: Strategy = "mean") -> Dynamics:
         survival_state=mdp.survival_state,
         forbidden=refused if strategy == "raise_exception" else None,
         entry_rewards=mdp.rewards,
+        dose_grid=mdp.dose_grid,
     )

@@ -5,10 +5,10 @@ from sepsis_rl.ope.estimates import (
     ESTIMATORS,
     LOW_ESS,
     Estimator,
+    OffPolicyOptions,
     OffPolicyScores,
     evaluate_off_policy,
 )
-from sepsis_rl.ope.options import OffPolicyOptions
 
 __all__ = [
     "ESTIMATORS",

@@ -11,7 +11,7 @@ from sepsis_rl.dynamics import CountedEpisodes, Unseen
 from sepsis_rl.mdp import FloatArray
 from sepsis_rl.ope.episodes import Episodes
 from sepsis_rl.ope.fitted_q import FittedQEvaluation
-from sepsis_rl.ope.importance import ImportanceWeights, sum_normalized_by_step
+from sepsis_rl.ope.importance import ImportanceWeights, mean_by_count, sum_normalized_by_step
 
 FOLDS: Final = 5
 
@@ -84,9 +84,7 @@ def doubly_robust(
         (samples, policies).
     """
     errors = weights.cumulative * (episodes.discount * fit.td_error)
-    value = fit.start_value + episodes.sum_by_episode(errors)
-    estimate: FloatArray = counts @ value.T / counts.sum(axis=1, keepdims=True)
-    return estimate
+    return mean_by_count(fit.start_value + episodes.sum_by_episode(errors), counts)
 
 
 def weighted_doubly_robust(
@@ -100,5 +98,5 @@ def weighted_doubly_robust(
     Returns:
         (samples, policies).
     """
-    start: FloatArray = counts @ fit.start_value.T / counts.sum(axis=1, keepdims=True)
+    start = mean_by_count(fit.start_value, counts)
     return start + sum_normalized_by_step(weights, fit.td_error, episodes, counts)

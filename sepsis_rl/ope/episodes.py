@@ -120,11 +120,6 @@ class Episodes:
         result: FloatArray = np.array(sums, dtype=np.float64)
         return result.reshape(*values.shape[:-1], len(self))
 
-    def of_policies(self, tables: FloatArray) -> FloatArray:
-        """Probability of each recorded decision, (policies, n_states, n_actions) to (.., rows)."""
-        probability: FloatArray = tables[:, self.observation, self.action]
-        return probability
-
     def resamples(self, count: int, seed: int = 0) -> Iterator[FloatArray]:
         """Draws bootstrap samples of whole episodes (Efron, 1979).
 

@@ -17,7 +17,7 @@ from sepsis_rl.dynamics import Unseen
 from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import FloatArray
 from sepsis_rl.metrics import Interval
-from sepsis_rl.ope.doubly_robust import cross_fit, doubly_robust, weighted_doubly_robust
+from sepsis_rl.ope.doubly_robust import CrossFit, cross_fit, doubly_robust, weighted_doubly_robust
 from sepsis_rl.ope.episodes import Episodes
 from sepsis_rl.ope.fitted_q import FittedQEvaluation, count_episodes, refitted_values
 from sepsis_rl.ope.importance import (
@@ -28,8 +28,7 @@ from sepsis_rl.ope.importance import (
     weighted_importance_sampling,
     weighted_per_decision_importance_sampling,
 )
-from sepsis_rl.ope.options import OffPolicyOptions
-from sepsis_rl.policies import Policy
+from sepsis_rl.policies import Policy, stack_policies
 
 Estimator = Literal["fqe", "fqe_zero", "wis", "is", "pdis", "wpdis", "dr", "wdr"]
 ESTIMATORS: Final[tuple[Estimator, ...]] = get_args(Estimator)
@@ -38,8 +37,6 @@ whole episodes, `pdis` and `wpdis` single rewards; `dr` and `wdr` correct a fitt
 
 LOW_ESS: Final = 100
 """An effective sample below this cannot judge a policy (Gottesman et al., 2019)."""
-
-DEFAULTS: Final = OffPolicyOptions()
 
 _PERCENTILES: Final = (2.5, 97.5)
 _WEIGHTED: Final = {
@@ -50,6 +47,41 @@ _WEIGHTED: Final = {
 }
 _CORRECTED: Final = {"dr": doubly_robust, "wdr": weighted_doubly_robust}
 _UNSEEN: Final[dict[str, Unseen]] = {"fqe": "pooled", "fqe_zero": "zero"}
+
+
+@dataclass(frozen=True)
+class OffPolicyOptions:
+    """What off-policy estimates depend on, apart from the policies and the episodes.
+
+    Args:
+        epsilon: A deterministic policy is replaced by (1 - epsilon) * policy + epsilon * recorded
+            decisions: few episodes follow one to the end. Its value moves too, by about epsilon
+            times its distance from the recorded decisions'.
+        clip: Largest cumulative importance ratio; null for none.
+        resamples: Number of bootstrap resamples behind an interval; 0 for no intervals.
+        seed: Seed of the resamples.
+
+    Raises:
+        InputError: A value is out of range.
+    """
+
+    epsilon: float = 0.01
+    clip: float | None = None
+    resamples: int = 200
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, accepted, holds in (
+            ("epsilon", "a number from 0 to 1", 0 <= self.epsilon <= 1),
+            ("clip", "a number above 0, or null", self.clip is None or self.clip > 0),
+            ("resamples", "an integer from 0 upward", self.resamples >= 0),
+            ("seed", "an integer from 0 upward", self.seed >= 0),
+        ):
+            if not holds:
+                raise InputError(f"{name}={getattr(self, name)} cannot be used: give {accepted}")
+
+
+DEFAULTS: Final = OffPolicyOptions()
 
 
 @dataclass(frozen=True)
@@ -140,12 +172,16 @@ def evaluate_off_policy(
     Raises:
         InputError: An estimator is unknown, or policies and episodes differ in their shape.
     """
-    _check(policies, episodes, estimators)
+    unknown = [name for name in estimators if name not in ESTIMATORS]
+    if unknown:
+        raise InputError(f"estimator {unknown[0]!r} is unknown; accepted: {', '.join(ESTIMATORS)}")
+    shape = (episodes.n_states, episodes.n_actions)
+    stack_policies(policies, shape)  # refuses what is no policy of these episodes
     soft = tuple(
         policy.softened(options.epsilon, episodes.behavior) if policy.is_deterministic else policy
         for policy in policies
     )
-    tables = np.stack([policy.probabilities for policy in soft])
+    tables = stack_policies(soft, shape)
     weights = importance_weights(tables, episodes, options.clip)
     judge = _Judge(estimators, tables, weights, episodes)
     estimates, unseen_rate = judge.estimate()
@@ -165,21 +201,6 @@ def evaluate_off_policy(
     )
 
 
-def _check(policies: Sequence[Policy], episodes: Episodes, estimators: Sequence[Estimator]) -> None:
-    unknown = [name for name in estimators if name not in ESTIMATORS]
-    if unknown:
-        raise InputError(f"estimator {unknown[0]!r} is unknown; accepted: {', '.join(ESTIMATORS)}")
-    if not policies:
-        raise InputError("there are no policies to judge; accepted: at least one")
-    shape = (episodes.n_states, episodes.n_actions)
-    for policy in policies:
-        if policy.probabilities.shape != shape:
-            raise InputError(
-                f"policy {policy.name!r} has shape {policy.probabilities.shape}; the episodes have "
-                f"{shape}"
-            )
-
-
 class _Judge:
     """Estimators of policies, as functions of how often each episode counts.
 
@@ -197,14 +218,13 @@ class _Judge:
         self.estimators, self.tables, self.episodes = estimators, tables, episodes
         self.counted = count_episodes(episodes)
         # Counts (samples, episodes) to estimates (samples, policies).
-        self.linear: dict[Estimator, Callable[[FloatArray], FloatArray]] = {
-            name: partial(_WEIGHTED[name], weights, episodes)
-            for name in estimators
-            if name in _WEIGHTED
-        }
-        if corrected := [name for name in estimators if name in _CORRECTED]:
-            fit = cross_fit(tables, self.counted, episodes)
-            for name in corrected:
+        self.linear: dict[Estimator, Callable[[FloatArray], FloatArray]] = {}
+        fit: CrossFit | None = None
+        for name in estimators:
+            if name in _WEIGHTED:
+                self.linear[name] = partial(_WEIGHTED[name], weights, episodes)
+            elif name in _CORRECTED:
+                fit = fit or cross_fit(tables, self.counted, episodes)
                 self.linear[name] = partial(_CORRECTED[name], weights, fit, episodes)
 
     def estimate(self) -> tuple[dict[Estimator, FloatArray], FloatArray]:
@@ -220,9 +240,7 @@ class _Judge:
             fitted = FittedQEvaluation(whole, gamma=self.episodes.gamma, unseen=_UNSEEN[name])
             fits = [fitted.fit(table) for table in self.tables]
             estimates[name] = np.concatenate([fit.value for fit in fits])
-            if (
-                name == "fqe" or "fqe" not in self.estimators
-            ):  # with `fqe_zero` alone, by its visits
+            if name == "fqe" or "fqe" not in self.estimators:
                 unseen_rate = np.concatenate([fit.unseen_share for fit in fits])
         return estimates, unseen_rate
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ import scipy.sparse as sp
 
 from sepsis_rl.dynamics import CountedEpisodes, Counts, Unseen, pooled_dynamics
 from sepsis_rl.errors import InputError
-from sepsis_rl.mdp import FloatArray
+from sepsis_rl.mdp import BoolArray, FloatArray
 from sepsis_rl.ope.episodes import Episodes
 from sepsis_rl.planning import solve_chain
 
@@ -41,18 +42,9 @@ class FittedQ:
 
 def count_episodes(episodes: Episodes) -> CountedEpisodes:
     """Prepares episodes so that samples of them are counted fast."""
-    return CountedEpisodes(
-        episode=episodes.episode,
-        observation=episodes.observation,
-        action=episodes.action,
-        reward=episodes.reward,
-        next_observation=episodes.next_observation,
-        terminated=episodes.terminated,
-        starts=episodes.starts,
-        returns=episodes.returns,
-        n_states=episodes.n_states,
-        n_actions=episodes.n_actions,
-    )
+    rows = ("episode", "observation", "action", "reward", "next_observation", "terminated")
+    names = (*rows, "starts", "returns", "n_states", "n_actions")
+    return CountedEpisodes(**{name: getattr(episodes, name) for name in names})
 
 
 class FittedQEvaluation:
@@ -78,17 +70,7 @@ class FittedQEvaluation:
         self.dynamics = pooled_dynamics(counts, unseen=unseen)
 
     def values(self, table: FloatArray) -> FloatArray:
-        """The values that `fit` tells, alone and to some 1e-6, which is faster.
-
-        Args:
-            table: The policy, (n_states, n_actions).
-
-        Returns:
-            float64 (samples,).
-
-        Raises:
-            InputError: In the counted world the policy is paid forever.
-        """
+        """The values that `fit` tells, (samples,), alone and to some 1e-6, which is faster."""
         return self._solve(table, tolerance=1e-8)[0]
 
     def fit(self, table: FloatArray) -> FittedQ:
@@ -106,14 +88,12 @@ class FittedQEvaluation:
         samples = self.counts.n_samples
         value, v, moves = self._solve(table, tolerance=1e-13)
         q = self.dynamics.rewards + self.gamma * self.dynamics.expected(v)
-        try:
+        unseen_share = np.full(samples, np.nan)
+        with suppress(InputError):  # a loop that pays nothing has a value, but no number of visits
             visits = _solve_chains(moves.T.tocsr(), self.dynamics.start, _MOST_VISITS, 1e-13)
-        except InputError:  # a loop that pays nothing has a value, but no number of visits
-            unseen_share = np.full(samples, np.nan)
-        else:
             unseen = (np.tile(table, (samples, 1)) * (self.counts.pairs == 0)).sum(axis=1)
-            visits = visits.reshape(samples, -1)
-            unseen_share = (visits * unseen.reshape(samples, -1)).sum(axis=1) / visits.sum(axis=1)
+            visits, unseen = visits.reshape(samples, -1), unseen.reshape(samples, -1)
+            unseen_share = (visits * unseen).sum(axis=1) / visits.sum(axis=1)
         return FittedQ(
             value, v.reshape(samples, -1), q.reshape(samples, *table.shape), unseen_share
         )
@@ -127,7 +107,17 @@ class FittedQEvaluation:
         moves = dynamics.under(tables)
         moves.data *= self.gamma
         rewards = (tables * dynamics.rewards).sum(axis=1)
-        v = _solve_chains(moves, rewards, _MOST_VISITS * float(np.abs(rewards).max()), tolerance)
+        most = _MOST_VISITS * float(np.abs(rewards).max())
+        try:
+            v = _solve_chains(moves, rewards, most, tolerance)
+        except InputError:
+            # Where nothing is paid forever the value is 0, but its equations have many solutions,
+            # so that only the iteration finds it, and that not always.
+            endless = _endless(moves)
+            if rewards[endless].any():
+                raise
+            ending = sp.csr_array(sp.diags_array((~endless).astype(np.float64)) @ moves)
+            v = _solve_chains(ending, rewards, most, tolerance)
         value: FloatArray = (dynamics.start * v).reshape(samples, -1).sum(axis=1)
         return value, v, moves
 
@@ -161,6 +151,16 @@ def refitted_values(
             values[few, policy] = model.values(table)
             advance(few.stop - few.start)
     return values
+
+
+def _endless(moves: sp.csr_array) -> BoolArray:
+    """The states from which no episode comes to an end, (n_states,)."""
+    ending: BoolArray = moves.sum(axis=1) < 1 - 1 / _MOST_VISITS
+    while True:
+        further = ending | (moves @ ending.astype(np.float64) > 0)
+        if (further == ending).all():
+            return ~ending
+        ending = further
 
 
 def _solve_chains(

@@ -34,16 +34,15 @@ class ImportanceWeights:
     @property
     def effective_sample_size(self) -> FloatArray:
         """ESS = (sum of weights)^2 / sum of squares (Kong, 1992), (policies,); 0 without weight."""
-        scaled = self._scaled
-        squares = np.square(scaled).sum(axis=1)
-        ess: FloatArray = np.square(scaled.sum(axis=1)) / np.maximum(squares, 1e-300)
+        squares = np.square(self._scaled).sum(axis=1)
+        ess: FloatArray = np.square(self._scaled.sum(axis=1)) / np.maximum(squares, 1e-300)
         return ess
 
     @property
     def largest_share(self) -> FloatArray:
         """Share of the heaviest episode in the sum of weights, (policies,); 0 without weight."""
-        scaled = self._scaled
-        share: FloatArray = scaled.max(axis=1) / np.maximum(scaled.sum(axis=1), 1e-300)
+        total = np.maximum(self._scaled.sum(axis=1), 1e-300)
+        share: FloatArray = self._scaled.max(axis=1) / total
         return share
 
     @property
@@ -66,11 +65,12 @@ def importance_weights(
             variance for bias. It limits what is used of a product, min(product, clip), and not
             the product that goes on (Ionides, 2008, "Truncated importance sampling").
     """
-    behavior = episodes.behavior.probabilities[episodes.observation, episodes.action]
+    state, action = episodes.observation, episodes.action
+    behavior = episodes.behavior.probabilities[state, action]
     limit = _LARGEST if clip is None else clip
     product = np.ones((len(tables), len(episodes)))
     with np.errstate(over="ignore"):
-        cumulative = np.minimum(episodes.of_policies(tables) / behavior, _LARGEST)
+        cumulative = np.minimum(tables[:, state, action] / behavior, _LARGEST)
         for rows in episodes.steps():
             under_way = product[:, : rows.stop - rows.start]
             under_way *= cumulative[:, rows]
@@ -87,7 +87,7 @@ def importance_sampling(
     Source: Precup, Sutton & Singh (2000), "Eligibility traces for off-policy policy evaluation",
     ICML, section 3. Unbiased for a known behavior policy and without a clip.
     """
-    return _mean(weights.final * episodes.returns, counts)
+    return mean_by_count(weights.final * episodes.returns, counts)
 
 
 def weighted_importance_sampling(
@@ -113,7 +113,7 @@ def per_decision_importance_sampling(
     ICU-Sepsis, it equals `importance_sampling`.
     """
     rewards = weights.cumulative * (episodes.discount * episodes.reward)
-    return _mean(episodes.sum_by_episode(rewards), counts)
+    return mean_by_count(episodes.sum_by_episode(rewards), counts)
 
 
 def weighted_per_decision_importance_sampling(
@@ -160,6 +160,7 @@ def sum_normalized_by_step(
     return total
 
 
-def _mean(values: FloatArray, counts: FloatArray) -> FloatArray:
+def mean_by_count(values: FloatArray, counts: FloatArray) -> FloatArray:
+    """Means of (policies, episodes) over samples of the episodes, (samples, policies)."""
     mean: FloatArray = counts @ values.T / counts.sum(axis=1, keepdims=True)
     return mean

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import torch
 from rich.table import Table
 
 from sepsis_rl.display import framed_table
@@ -45,7 +46,7 @@ def off_policy_table(
         emphasized=emphasized,
     )
     table.add_section()
-    recorded = percent(scores.recorded_interval(), 0)
+    (recorded,) = percents(scores.recorded_interval())
     table.add_row("recorded", recorded, "", "", "", "", f"{scores.episodes}")
     return table
 
@@ -93,15 +94,11 @@ def estimate_table(
 
 def _estimates(scores: OffPolicyScores) -> dict[str, list[str]]:
     """Texts, one for each policy, by heading."""
-
-    def percents(interval: Interval, sign: str = "") -> list[str]:
-        return [percent(interval, index, sign) for index in range(len(scores.policies))]
-
     return {
         "FQE %": percents(scores.interval("fqe")),
         "as 0": [f"{100 * value:.0f}" for value in scores.estimates["fqe_zero"]],
         "minus recorded": percents(scores.minus_recorded("fqe"), "+"),
-        "unseen": [f"{100 * rate:.1f}" for rate in scores.unseen_rate],
+        "unseen": [f"{100 * rate:.1f}".replace("nan", "–") for rate in scores.unseen_rate],
         "WIS %": percents(scores.interval("wis")),
         "WDR %": percents(scores.interval("wdr")),
         "ESS": [f"{ess:.0f}" for ess in scores.effective_sample_size],
@@ -125,16 +122,15 @@ def _circumstances(scores: OffPolicyScores) -> str:
     return f"{intervals}{softened}{warning if unfit else ''}"
 
 
-def percent(interval: Interval, index: int, sign: str = "") -> str:
-    """An estimate in percent with its interval, in whole points where it is wide."""
-    estimate, low, high = (100 * float(part[index]) for part in interval)
-    if math.isnan(estimate):
-        return "–"
-    if math.isnan(low):
-        return f"{estimate:{sign}.1f}"
-    digits = 0 if high - low > _WIDE else 1
-    between = ", " if sign else "–"
-    return f"{estimate:{sign}.1f} ({low:{sign}.{digits}f}{between}{high:{sign}.{digits}f})"
+def percents(interval: Interval, sign: str = "") -> list[str]:
+    """Estimates in percent with their intervals, in whole points where those are wide."""
+    texts = []
+    for estimate, low, high in (100 * torch.stack(interval, dim=1)).tolist():
+        digits, between = 0 if high - low > _WIDE else 1, ", " if sign else "–"
+        ends = f" ({low:{sign}.{digits}f}{between}{high:{sign}.{digits}f})"
+        text = f"{estimate:{sign}.1f}{'' if math.isnan(low) else ends}"
+        texts.append("–" if math.isnan(estimate) else text)
+    return texts
 
 
 def as_json(scores: OffPolicyScores) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def write_report(folders: Sequence[str | Path], output: Path, *, tries: int = 50
     Args:
         folders: Folders of runs, `runs/<name>/version_N`.
         output: Folder to write to; new or empty.
-        tries: How often the essay's protocol is simulated.
+        tries: Number of times that the essay's protocol is simulated.
 
     Raises:
         InputError: No run is usable, `output` is not empty, or `tries` is out of range.

@@ -17,7 +17,6 @@ from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import BoolArray, FloatArray, TabularMDP
 from sepsis_rl.planning import PolicyValue, evaluate
 from sepsis_rl.policies import Policy, clinician_policy, optimal_policy, random_policy
-from sepsis_rl.runs.checkpoints import FOLDER, LAST, load_algorithm
 from sepsis_rl.runs.finished import Run, read_run
 from sepsis_rl.runs.history import Curve, Member, read_curve, read_members, short_name
 
@@ -116,13 +115,6 @@ class Experiment:
         """What a policy is worth exactly."""
         value: PolicyValue = self._once(policy, lambda: exact_value(self.mdp, policy))
         return value
-
-    def scores(self, member: Member) -> FloatArray:
-        """Q (logits for BC) of a member's last checkpoint, (n_states, n_actions)."""
-        path = member.run / FOLDER / LAST
-        of_run = self._once(path, lambda: load_algorithm(path).q_network.table().double().numpy())
-        scores: FloatArray = of_run[member.index]
-        return scores
 
     def loss(self, member: Member) -> Curve:
         """The training loss as it was logged; empty if it was not."""

@@ -192,7 +192,7 @@ def _rare_actions(experiment: Experiment, protocol: Protocol) -> Finding:
     alive = ~experiment.mdp.terminal
     unseen = (experiment.data.pair_counts == 0) & alive[:, None]
     q = {
-        algorithm: [experiment.scores(member) for member in members]
+        algorithm: [member.scores for member in members]
         for algorithm, members in experiment.compared.items()
         if algorithm != "BC"
     }

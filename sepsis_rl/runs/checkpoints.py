@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import fsspec
 import torch
@@ -17,6 +17,9 @@ from sepsis_rl.errors import InputError
 from sepsis_rl.files import atomic_write
 from sepsis_rl.runs.patterns import WRONG_ENTRY
 from sepsis_rl.runs.untrusted import check_optimizer, forget_other_files, read_checkpoint
+
+ALGORITHMS: Final[dict[str, type[OfflineAlgorithm]]] = {"CQL": CQL, "DQN": DQN, "BC": BC}
+"""What is trained, by the name that a checkpoint has for it."""
 
 FOLDER = "checkpoints"
 LAST = "last.ckpt"
@@ -77,11 +80,11 @@ class SafeCheckpointIO(TorchCheckpointIO):
         Lightning's own keeps what it downloads under the last word of the address, and takes it
         for the next file of that name.
         """
-        if self._inspected is None or self._inspected[0] != str(path):
-            self.inspect(path)
-        assert self._inspected is not None
-        _, checkpoint = self._inspected
-        self._inspected = None  # it is large, and Lightning's from now on
+        held, self._inspected = self._inspected, None  # it is large, and Lightning's from now on
+        if held is not None and held[0] == str(path):
+            return held[1]
+        checkpoint = read_checkpoint(path)
+        forget_other_files(checkpoint, path)
         return checkpoint
 
     def remove_checkpoint(self, path: str | Path) -> None:
@@ -108,15 +111,13 @@ def find_last(runs: str | Path, name: str) -> Path:
     Raises:
         InputError: No run of that name has one.
     """
-    versions = {
-        int(match[1]): folder
-        for folder in Path(runs, name).glob("version_*")
-        if (match := re.fullmatch(r"version_(\d+)", folder.name))
+    found = {
+        int(match[1]): path
+        for path in Path(runs, name).glob(f"version_*/{FOLDER}/{LAST}")
+        if (match := re.fullmatch(r"version_(\d+)", path.parents[1].name)) and path.is_file()
     }
-    for number in sorted(versions, reverse=True):
-        path = versions[number] / FOLDER / LAST
-        if path.is_file():
-            return path
+    if found:
+        return found[max(found)]
     raise InputError(
         f"--ckpt_path last: no {LAST} in {Path(runs, name)}/version_*/{FOLDER}/. Give the path of "
         "a checkpoint, another run name (--trainer.logger.init_args.name), or leave --ckpt_path "
@@ -133,11 +134,7 @@ def run_folder(checkpoint: str | Path) -> Path | None:
 
 
 def load_algorithm(path: str | Path) -> OfflineAlgorithm:
-    """Makes the module that a checkpoint file holds; see `rebuild_algorithm`.
-
-    Args:
-        path: A file, or an address that fsspec opens.
-    """
+    """Makes the module of a checkpoint, a file or an address, as `rebuild_algorithm` does."""
     return rebuild_algorithm(read_checkpoint(path), path)
 
 
@@ -154,12 +151,13 @@ def rebuild_algorithm(checkpoint: dict[str, Any], path: str | Path) -> OfflineAl
     Raises:
         InputError: Its algorithm is not one of this package, or weights and settings differ.
     """
-    algorithms = {algorithm.__name__: algorithm for algorithm in (BC, CQL, DQN)}
     name, weights = checkpoint["sepsis_rl"]["algorithm"], checkpoint["state_dict"]
-    if name not in algorithms:
-        raise InputError(f"checkpoint {path} holds {name}; accepted: {', '.join(algorithms)}")
+    if name not in ALGORITHMS:
+        raise InputError(
+            f"checkpoint {path} holds {name}; accepted: {', '.join(sorted(ALGORITHMS))}"
+        )
     try:
-        module: OfflineAlgorithm = algorithms[name](**checkpoint["hyper_parameters"])
+        module = ALGORITHMS[name](**checkpoint["hyper_parameters"])
         n_states, n_actions = weights["allowed_actions"].shape
         module.build(n_states, n_actions)
         module.load_state_dict(weights)
@@ -174,10 +172,7 @@ def rebuild_algorithm(checkpoint: dict[str, Any], path: str | Path) -> OfflineAl
 
 
 def compare_with(
-    checkpoint: dict[str, Any],
-    module: OfflineAlgorithm,
-    sizes: tuple[int, int],
-    path: str | Path,
+    checkpoint: dict[str, Any], module: OfflineAlgorithm, sizes: tuple[int, int], path: str | Path
 ) -> list[str]:
     """Compares a checkpoint with the module it is to be loaded into.
 

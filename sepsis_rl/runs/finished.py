@@ -10,10 +10,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from rich.console import Console
 from yaml import YAMLError
 
 from sepsis_rl.data.datamodule import OfflineDataModule
+from sepsis_rl.display import tell
 from sepsis_rl.errors import InputError
 from sepsis_rl.policies import Policy
 from sepsis_rl.runs.checkpoints import FOLDER, LAST, rebuild_algorithm
@@ -81,12 +81,11 @@ class Run:
             raise InputError(f"{folder} holds no checkpoint")
         for _, path in sorted(steps.items()):
             checkpoint = held if held is not None and path == last else read_checkpoint(path)
-            trained_on = checkpoint.get("OfflineDataModule", {}).get("content_hash")
-            if trained_on not in (None, self.data.content_hash):
+            ours, theirs = self.data.content_hash, checkpoint.get("OfflineDataModule", {})
+            if (trained_on := theirs.get("content_hash")) not in (None, ours):
                 raise InputError(
-                    f"checkpoint {path} was trained on other data (content hash "
-                    f"{trained_on[:12]}) than {self.folder / 'config.yaml'} names "
-                    f"({self.data.content_hash[:12]})"
+                    f"checkpoint {path} was trained on other data (content hash {trained_on[:12]}) "
+                    f"than {self.folder / 'config.yaml'} names ({ours[:12]})"
                 )
             yield path, checkpoint
 
@@ -139,9 +138,7 @@ def candidates(runs: Sequence[Run]) -> list[Candidate]:
                 member_name = module.members.names[member]
                 name = f"{label} step {step:,} {member_name}".strip()
                 if policy is None:
-                    Console(stderr=True).print(
-                        f"Note: {name} is left out: its network has diverged", soft_wrap=True
-                    )
+                    tell(f"Note: {name} is left out: its network has diverged", error=True)
                     continue
                 policy = replace(policy, name=name)
                 found.append(

@@ -18,8 +18,9 @@ from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import FloatArray, IntArray
 from sepsis_rl.policies import Policy
-from sepsis_rl.runs.checkpoints import FOLDER, LAST
+from sepsis_rl.runs.checkpoints import FOLDER, LAST, rebuild_algorithm
 from sepsis_rl.runs.finished import Run
+from sepsis_rl.runs.patterns import WRONG_ENTRY
 from sepsis_rl.runs.untrusted import read_checkpoint
 
 
@@ -38,6 +39,7 @@ class Member:
         steps: int64 (evaluations,), optimizer steps at each.
         metrics: By metric name, float64 (evaluations,).
         actions: int64 (evaluations, n_states), the policy at each.
+        scores: float64 (n_states, n_actions), Q (logits for BC) of the last checkpoint.
     """
 
     algorithm: str
@@ -49,6 +51,7 @@ class Member:
     steps: IntArray
     metrics: Mapping[str, FloatArray]
     actions: IntArray
+    scores: FloatArray
 
     @property
     def alpha(self) -> float:
@@ -115,20 +118,15 @@ def read_members(run: Run) -> tuple[list[Member], list[str]]:
         InputError: The run is unfinished, its checkpoint does not hold the policies that were
             evaluated or belongs to other data, or the policies sample their actions.
     """
-    checkpoint = read_checkpoint(run.folder / FOLDER / LAST)
+    path = run.folder / FOLDER / LAST
+    checkpoint = read_checkpoint(path)
     try:
-        return _members(run, checkpoint, strategy=_check(run, checkpoint))
+        strategy = _check(run, checkpoint)
+        scores = rebuild_algorithm(checkpoint, path).q_network.table().double().numpy()
+        return _members(run, checkpoint, strategy, scores)
     except InputError:
         raise
-    # In a checkpoint there can be anything.
-    except (
-        LookupError,
-        TypeError,
-        ValueError,
-        ArithmeticError,
-        AttributeError,
-        RuntimeError,
-    ) as error:
+    except WRONG_ENTRY as error:
         raise InputError(
             f"its checkpoint's entries do not belong together ({type(error).__name__}: {error})"
         ) from error
@@ -159,7 +157,7 @@ def _check(run: Run, checkpoint: dict[str, Any]) -> str:
 
 
 def _members(
-    run: Run, checkpoint: dict[str, Any], *, strategy: str
+    run: Run, checkpoint: dict[str, Any], strategy: str, scores: FloatArray
 ) -> tuple[list[Member], list[str]]:
     about, story = checkpoint["sepsis_rl"], checkpoint["callbacks"]["PolicyEvaluation"]
     settings = {**checkpoint["hyper_parameters"], "inadmissible_actions": strategy}
@@ -181,6 +179,7 @@ def _members(
             steps=np.array(steps, dtype=np.int64),
             metrics={key: np.array([row[key] for row in rows]) for key in rows[0]},
             actions=policies[:, index].numpy().astype(np.int64),
+            scores=scores[index],
         )
         if np.isnan(member.metrics["survival_exact"]).any():
             diverged.append(member.label)

@@ -7,36 +7,35 @@ from pathlib import Path
 import torch
 
 from sepsis_rl.errors import InputError
-from sepsis_rl.files import atomic_write
+from sepsis_rl.files import atomic_write, refuse_existing
 from sepsis_rl.runs.checkpoints import rebuild_algorithm
 from sepsis_rl.runs.untrusted import check_optimizer, read_checkpoint
 
 
-def export_member(source: str | Path, member: int, output: str | Path) -> None:
+def export_member(ckpt_path: str | Path, member: int, output: str | Path) -> None:
     """Takes one member out of a population as an ordinary single-run checkpoint.
 
     It can be resumed, scored and exported with the single-run config and that member's settings.
 
     Args:
-        source: A checkpoint with several members.
-        member: Which one, counted from 0.
-        output: Destination, a file that is not there yet.
+        ckpt_path: Checkpoint with several members.
+        member: Member to take out, counted from 0.
+        output: Checkpoint to write, a file that is not there yet.
 
     Raises:
         InputError: There is no such member, the destination exists, or the checkpoint's entries
             do not belong together.
     """
-    checkpoint = read_checkpoint(source)
+    checkpoint = read_checkpoint(ckpt_path)
     about = checkpoint["sepsis_rl"]
     if not 0 <= member < len(about["members"]):
         raise InputError(
-            f"--member {member}: {source} has {len(about['members'])} member(s), "
+            f"--member {member}: {ckpt_path} has {len(about['members'])} member(s), "
             f"0 to {len(about['members']) - 1}"
         )
-    if Path(output).exists():
-        raise InputError(f"--output {output} exists already; give another name")
-    module = rebuild_algorithm(checkpoint, source)
-    check_optimizer(checkpoint, module, source)
+    refuse_existing(output)
+    module = rebuild_algorithm(checkpoint, ckpt_path)
+    check_optimizer(checkpoint, module, ckpt_path)
     one = slice(member, member + 1)
     weights = checkpoint["state_dict"]
     for name, _ in module.named_parameters():  # the mask is all members'

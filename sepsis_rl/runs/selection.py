@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from sepsis_rl.data.datamodule import OfflineDataModule
-from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, progress_bar
+from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, progress_bar, shown, tell
 from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.errors import InputError
-from sepsis_rl.files import atomic_write, free_path
+from sepsis_rl.files import free_path, refuse_existing, write_json
 from sepsis_rl.mdp import FloatArray
 from sepsis_rl.ope import Episodes, OffPolicyOptions, OffPolicyScores, evaluate_off_policy
 from sepsis_rl.ope.criteria import (
@@ -42,11 +42,11 @@ class _Selection:
     """What was chosen and why.
 
     Attributes:
-        criterion: What is largest for the chosen one.
-        candidates: All of them.
-        scores: Of all, on the held-out episodes.
+        criterion: Estimate by which policies are compared; the largest is chosen.
+        candidates: All policies that were compared.
+        scores: Their scores on the held-out episodes.
         order: Indices of the candidates, best first.
-        final: Of the chosen one, on the report's episodes.
+        final: The score of the chosen one on the report's episodes.
         survival: Exact survival of all, float64 (candidates,), where the truth was asked for.
     """
 
@@ -87,7 +87,7 @@ def select(
 
     Args:
         folders: Folders of runs that share their held-out and report episodes.
-        criterion: What is largest for the chosen one.
+        criterion: Estimate by which policies are compared; the largest is chosen.
         truth: Print exact survival beside, and what each criterion's choice loses to the best.
         options: Softening, clip and bootstrap of the estimates.
         output: File to write; `selection.json` in the folder that holds all runs by default, with
@@ -101,23 +101,23 @@ def select(
     """
     if criterion not in CRITERIA:
         raise InputError(f"criterion is {criterion!r}; accepted: {', '.join(CRITERIA)}")
-    if output is not None and Path(output).exists():
-        raise InputError(f"--output {output} exists already; give another name")
+    if output is not None:
+        refuse_existing(output)
     runs = [read_run(folder) for folder in dict.fromkeys(Path(f).resolve() for f in folders)]
     _check_shared_episodes(runs)
     data = runs[0].data
     selection = _choose(candidates(runs), data, criterion, options, truth)
-    path = _output(runs) if output is None else Path(output)
+    if output is None:
+        together = os.path.commonpath([run.folder for run in runs])
+        output = free_path(Path(together, "selection.json"))
     _print(selection)
-    with atomic_write(path) as file:
-        file.write(json.dumps(_content(selection, data, path), indent=1).encode() + b"\n")
-    chosen, console = selection.chosen, Console(soft_wrap=True, highlight=False)
-    console.print(f"Choice:     {path}")
-    console.print(
-        f"Its policy: lightning predict --config {_shown(chosen.run / 'config.yaml')} "
-        f"--ckpt_path {_shown(chosen.checkpoint)} --member {chosen.member}"
+    write_json(output, _content(selection, data, Path(output)))
+    chosen = selection.chosen
+    tell(
+        f"Choice:     {output}\n"
+        f"Its policy: lightning predict --config {shown(chosen.run / 'config.yaml')} "
+        f"--ckpt_path {shown(chosen.checkpoint)} --member {chosen.member}\n{NOT_FOR_CLINICAL_USE}"
     )
-    console.print(NOT_FOR_CLINICAL_USE)
     return chosen
 
 
@@ -147,23 +147,13 @@ def _choose(
     held_out, report = (
         Episodes(part, data.n_states, data.n_actions) for part in (data.held_out, data.report)
     )
+    judge = partial(evaluate_off_policy, estimators=_ESTIMATORS, options=options)
+    scores = judge([candidate.policy for candidate in found], held_out, refit=False)
+    order = np.argsort(-criterion_values(scores, criterion), kind="stable").tolist()
     with progress_bar() as progress:
-        scores = evaluate_off_policy(
-            [candidate.policy for candidate in found],
-            held_out,
-            estimators=_ESTIMATORS,
-            options=options,
-            refit=False,
-        )
-        order = np.argsort(-criterion_values(scores, criterion), kind="stable").tolist()
         task = progress.add_task("Scoring the chosen policy", total=options.resamples)
-        final = evaluate_off_policy(
-            [found[order[0]].policy],
-            report,
-            estimators=_ESTIMATORS,
-            options=options,
-            advance=lambda count: progress.advance(task, count),
-        )
+        advance = partial(progress.advance, task)
+        final = judge([found[order[0]].policy], report, advance=advance)
     survival = None
     if mdp is not None:
         tables = (candidate.policy.probabilities for candidate in found)
@@ -192,8 +182,8 @@ def _content(selection: _Selection, data: OfflineDataModule, path: Path) -> dict
         "criterion": selection.criterion,
         "chosen": {
             "name": chosen.name,
-            "run": _relative(chosen.run, path),
-            "checkpoint": _relative(chosen.checkpoint, path),
+            "run": os.path.relpath(chosen.run, path.resolve().parent),
+            "checkpoint": os.path.relpath(chosen.checkpoint, path.resolve().parent),
             "step": chosen.step,
             "member": chosen.member,
         },
@@ -254,20 +244,3 @@ def _truth_table(selection: _Selection) -> Table:
     table.add_section()
     table.add_row("chance", "any, on average", f"{100 * chance:.2f}", "")
     return table
-
-
-def _output(runs: Sequence[Run]) -> Path:
-    folder = Path(os.path.commonpath([run.folder for run in runs]))
-    return free_path(folder / "selection.json")
-
-
-def _relative(path: Path, output: Path) -> str:
-    return os.path.relpath(path, output.resolve().parent)
-
-
-def _shown(path: Path) -> str:
-    """A path as short as the current folder allows."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

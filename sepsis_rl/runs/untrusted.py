@@ -38,11 +38,6 @@ _UNREADABLE = (*WRONG_ENTRY, pickle.UnpicklingError, struct.error, EOFError, Ass
 _OLDEST_LIGHTNING: Final = Version("2.0.0")  # it rewrites the entries of older ones
 
 
-def _is_table(value: Any) -> bool:
-    """Whether it is a tensor of (members, n_states) or (members, n_states, n_actions)."""
-    return isinstance(value, Tensor) and value.ndim in (2, 3)
-
-
 # A pattern, see `mismatch`. A file may hold weights alone, hence the question marks.
 _CHECKPOINT: Final[dict[Any, Any]] = {
     "sepsis_rl": {
@@ -60,7 +55,8 @@ _CHECKPOINT: Final[dict[Any, Any]] = {
     "callbacks?": {
         "PolicyEvaluation?": {
             "history": [{"step": is_count, "members": [{str: is_number}]}],
-            "policies?": {int: _is_table},
+            # (members, n_states), or (members, n_states, n_actions).
+            "policies?": {int: lambda held: isinstance(held, Tensor) and held.ndim in (2, 3)},
         },
         "RecordedSettings?": {"settings": {str: is_plain}, "hash": str},
         str: object,

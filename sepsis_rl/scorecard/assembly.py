@@ -64,10 +64,10 @@ def scorecard(
         runs: Folders of runs; the built-in policies are there in any case.
         output: Folder to write to.
         episodes: Sizes of the data sets. The smaller data sets are the beginnings of the larger.
-        data_sets: How many of each size.
-        seed: Other seeds have other data sets.
-        resamples: Of the bootstrap behind each interval.
-        processes: How many work side by side, one thread each; the number of cores by default.
+        data_sets: Number of data sets of each size.
+        seed: Seed of the data sets.
+        resamples: Number of bootstrap resamples behind each interval.
+        processes: Number of processes side by side, one thread each; by default that of cores.
 
     Raises:
         InputError: An option is out of range, a run cannot be used or was trained on these very

@@ -3,29 +3,16 @@
 import json
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
 from sepsis_rl.algorithms import CQL
 from sepsis_rl.callbacks import OffPolicyEvaluation
-from sepsis_rl.data import OfflineDataModule
-from sepsis_rl.errors import InputError
 from sepsis_rl.ope import Episodes, OffPolicyOptions, evaluate_off_policy
 from sepsis_rl.runs.checkpoints import load_algorithm
 from sepsis_rl.runs.untrusted import read_checkpoint
 
 LOGGED = ("fqe", "fqe_zero", "wis", "wdr")
-
-
-@pytest.fixture(scope="module")
-def data(records):
-    data = OfflineDataModule(
-        episodes=200, held_out_episodes=50, report_episodes=50, cache_dir=str(records)
-    )
-    data.prepare_data()
-    data.setup()
-    return data
 
 
 @pytest.fixture
@@ -67,41 +54,13 @@ def test_what_is_logged(data, trainer, module):
     assert module.logged["ope/ess"].tolist() == expected.effective_sample_size.tolist()
 
 
-def test_neither_the_simulator_nor_other_episodes_are_met(data, trainer, module):
-    """Held-out episodes are all it can reach."""
-
-    class HeldOutAlone:
-        held_out, n_states, n_actions = data.held_out, data.n_states, data.n_actions
-
-    trainer.datamodule = HeldOutAlone()
-    OffPolicyEvaluation(resamples=2).on_validation_epoch_end(trainer, module)
-    assert module.logged
-
-
 def test_the_sanity_check_of_the_loop_is_left_out(trainer, module):
     trainer.sanity_checking = True
     OffPolicyEvaluation().on_validation_epoch_end(trainer, module)
     assert not module.logged
 
 
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("epsilon", -0.1),
-        ("epsilon", 1.1),
-        ("epsilon", np.nan),
-        ("clip", 0.0),
-        ("clip", np.nan),
-        ("resamples", -1),
-        ("seed", -1),
-    ],
-)
-def test_refused_options(option, value):
-    with pytest.raises(InputError, match=rf"ope\.{option}={value}"):
-        OffPolicyEvaluation(**{option: value})
-
-
-def test_checkpoints_can_be_kept_by_an_estimate(lightning, records, tmp_path):
+def test_checkpoints_can_be_kept_by_an_estimate(lightning, data, tmp_path):
     """No simulator is needed to choose the step."""
     options = ("--checkpoint.monitor=ope/fqe", "--checkpoint.mode=max", "--checkpoint.save_top_k=1")
     steps = (
@@ -121,13 +80,6 @@ def test_checkpoints_can_be_kept_by_an_estimate(lightning, records, tmp_path):
     )
     assert callback["monitor"] == "ope/fqe"
 
-    data = OfflineDataModule(
-        episodes=200,
-        held_out_episodes=50,
-        report_episodes=50,
-        cache_dir=str(records),
-    )
-    data.prepare_data()
     episodes = Episodes(data.held_out, 716, 25)
     estimates = {}
     for path in folders[0].glob("step=*.ckpt"):

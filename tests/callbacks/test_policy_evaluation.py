@@ -78,14 +78,6 @@ def test_what_is_logged(trainer, chain_mdp):
     assert torch.equal(evaluation.last.survival_exact, module.logged["val/survival_exact"])
 
 
-def test_a_module_without_values_logs_none(trainer):
-    module = Module()
-    module.value_estimates = lambda *_: None
-    PolicyEvaluation(patients=5).on_validation_epoch_end(trainer, module)
-    assert "val/survival_rate" in module.logged
-    assert "val/value_estimate" not in module.logged
-
-
 def test_the_test_is_on_other_patients(trainer):
     module, evaluation = Module(), PolicyEvaluation(patients=500)
     evaluation.on_validation_epoch_end(trainer, module)
@@ -173,12 +165,6 @@ def test_a_last_evaluation_is_asked_for_at_the_end(trainer, step, max_steps, sto
     trainer.global_step, trainer.max_steps = step, max_steps
     PolicyEvaluation().on_train_batch_end(trainer, Module())
     assert trainer.should_stop == stops
-
-
-def test_defaults():
-    evaluation = PolicyEvaluation()
-    assert (evaluation.patients, evaluation.strategy) == (10_000, "mean")
-    assert not evaluation.real_environment
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
 """The table of a policy in a file."""
 
-import csv
+import json
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from sepsis_rl.algorithms import CQL
@@ -22,7 +23,8 @@ def module():
 @pytest.fixture
 def trainer(chain_mdp):
     counts = np.array([[3, 0], [1, 2], [0, 0], [0, 0], [0, 0]])
-    return SimpleNamespace(datamodule=SimpleNamespace(mdp=chain_mdp, pair_counts=counts))
+    data = SimpleNamespace(mdp=chain_mdp, pair_counts=counts, content_hash="0084da")
+    return SimpleNamespace(datamodule=data, ckpt_path="last.ckpt")
 
 
 def export(trainer, module, **options):
@@ -32,52 +34,29 @@ def export(trainer, module, **options):
 
 
 def rows(path):
-    lines = path.read_text().splitlines()
-    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
-
-
-@pytest.mark.parametrize("member", [0, 1])
-def test_a_row_is_a_state(trainer, module, tmp_path, chain_mdp, member):
-    path = tmp_path / "policy.csv"
-    export(trainer, module, member=member, output=str(path))
-    table = module.q_network.table()[member].numpy()
-    counts = trainer.datamodule.pair_counts
-    assert len(rows(path)) == 5
-    for state, row in enumerate(rows(path)):
-        action = int(table[state].argmax())
-        assert int(row["state"]) == state
-        assert int(row["action"]) == action
-        # The chain's grid is 1 x 2.
-        assert (int(row["iv_fluid_level"]), int(row["vasopressor_level"])) == (0, action)
-        assert row["supported"] == str(int(counts[state, action] > 0))
-        assert float(row["sofa_score"]) == chain_mdp.sofa_scores[state]
-        # Nine digits tell a float32 apart from its neighbors.
-        for a in (0, 1):
-            assert np.float32(row[f"q_{a}"]) == table[state, a]
-
-
-def test_levels_are_fluids_times_five_plus_vasopressor(runs, lightning):
-    assert lightning("predict", "cql", "--ckpt_path=last").code == 0
-    for row in rows(runs / "cql" / "version_0" / "policy.csv"):
-        fluid, vasopressor = divmod(int(row["action"]), 5)
-        assert (int(row["iv_fluid_level"]), int(row["vasopressor_level"])) == (fluid, vasopressor)
+    return pd.read_csv(path, dtype=str).to_dict("records")
 
 
 def test_the_file_says_what_it_is_not_for(trainer, module, tmp_path):
     export(trainer, module, output=str(tmp_path / "policy.csv"), member=1)
-    first = (tmp_path / "policy.csv").read_text().splitlines()[0]
-    for text in ("Not for clinical use", "CQL", "alpha=1"):
-        assert text in first
+    origin = json.loads((tmp_path / "policy.json").read_text())
+    assert "Not for clinical use" in origin["note"]
+    assert (origin["algorithm"], origin["member"], origin["settings"]["alpha"]) == ("CQL", 1, 1.0)
+    assert (origin["checkpoint"], origin["trained_on"]) == ("last.ckpt", "0084da")
 
 
 def test_existing_files_are_kept(trainer, module, tmp_path, capsys):
     path = tmp_path / "mine.csv"
     path.write_text("mine")
-    for name in ("mine-1.csv", "mine-2.csv"):
+    (tmp_path / "mine-1.json").write_text("mine, too")
+    for name in ("mine-2.csv", "mine-3.csv"):
         export(trainer, module, output=str(path))
         assert len(rows(tmp_path / name)) == 5
         assert name in capsys.readouterr().out
     assert path.read_text() == "mine"
+    assert (tmp_path / "mine-1.json").read_text() == "mine, too"
+    with pytest.raises(InputError, match=r"mine\.json cannot be used"):
+        export(trainer, module, output=str(tmp_path / "mine.json"))
 
 
 @pytest.mark.parametrize("member", [-1, 2])

@@ -66,16 +66,6 @@ def test_step_speed_loss_and_survival(screen):
     assert "…" not in text
 
 
-def test_best_median_and_worst_of_several_members(screen):
-    rates = [0.71, 0.83, 0.79, 0.75, 0.77]
-    trainer = trainer_at(99_999, callbacks=[evaluated(*rates)], **{"train/loss": 12.5})
-    text = show(screen, trainer, members=5)
-    for part in ("99999/100000", "steps/s", "loss 12.5"):
-        assert part in text
-    assert re.search(r"best 83\.0.*median 77\.0.*worst 71\.0", text)
-    assert "…" not in text
-
-
 def test_before_the_first_evaluation(screen):
     text = show(screen, trainer_at(50, callbacks=[PolicyEvaluation()]))
     assert "50/100000" in text

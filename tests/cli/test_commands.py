@@ -1,13 +1,12 @@
 """The commands beside Lightning's, and what all commands share."""
 
-import csv
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from run_folders import MEMBERS, assert_refused, files, read_json
+from run_folders import assert_refused
 
 import sepsis_rl
 from sepsis_rl.cli.main import BEGINNING, OTHER_COMMANDS, TRAINING_COMMANDS
@@ -18,11 +17,11 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 COMMANDS = [*TRAINING_COMMANDS, *OTHER_COMMANDS]
 
 
-def run_in_a_process(code, folder):
-    """Runs Python code in a process of its own."""
+def run_in_a_process(folder, *words):
+    """Runs Python with these words in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(Path(sepsis_rl.__file__).parents[1])}
     return subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True
+        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True
     )
 
 
@@ -91,7 +90,7 @@ from sepsis_rl.cli import main
 code = main({words})
 print(*sorted(set(sys.modules) & {{"numpy", "torch", "jsonargparse", "rich", "lightning"}}))
 sys.exit(code)"""
-    ran = run_in_a_process(code, tmp_path)
+    ran = run_in_a_process(tmp_path, "-c", code)
     assert ran.returncode == (2 if words == ["nothing"] else 0)
     assert ran.stdout.splitlines()[-1] == ""
 
@@ -111,11 +110,12 @@ builtins.__import__ = blocked
 codes = main({words})
 os.environ["LOCAL_RANK"] = "1"
 sys.exit(10 * main({words}) + codes)"""
-    ran = run_in_a_process(code, tmp_path)
+    ran = run_in_a_process(tmp_path, "-c", code)
     assert (ran.stdout, ran.stderr) == ("", f"{BEGINNING}\n")
     assert ran.returncode == 11 * 130 % 256
 
 
+@pytest.mark.slow
 def test_pandas_is_not_imported_for_a_fit(tmp_path, small):
     """It takes half a second; torch may import it by itself."""
     code = f"""
@@ -128,35 +128,23 @@ def noted(name, globals=None, *arguments, **options):
 builtins.__import__ = noted
 from sepsis_rl.cli import main
 sys.exit(main(["fit", "--config={CONFIGS}/bc.yaml", *{list(small)}, "--trainer.max_steps=1"]))"""
-    ran = run_in_a_process(code, tmp_path)
+    ran = run_in_a_process(tmp_path, "-c", code)
     assert ran.returncode == 0, ran.stderr
 
 
 @pytest.mark.slow
 def test_the_module_is_the_command(tmp_path):
     """In a process of its own; `gym`'s notice does not reach the user."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(sepsis_rl.__file__).parents[1])}
-    ran = subprocess.run(
-        [sys.executable, "-m", "sepsis_rl", "collect", "--episodes=5", "--output=a.npz"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    words = ("-m", "sepsis_rl", "collect", "--episodes=5", "--output=a.npz")
+    ran = run_in_a_process(tmp_path, *words)
     assert (ran.returncode, ran.stderr) == (0, f"{BEGINNING}\n")
     assert len(ran.stdout.splitlines()) == 1
-    refused = subprocess.run(
-        [sys.executable, "-m", "sepsis_rl", "collect", "--output=a.npz"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    refused = run_in_a_process(tmp_path, *words)
     assert refused.returncode == 2
     assert refused.stderr.startswith(f"{BEGINNING}\nlightning: error: ")
 
 
-# -- collect and export ------------------------------------------------------------------------
+# -- collect ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("policy", ["clinician", "random", "epsilon_clinician"])
@@ -176,18 +164,6 @@ def test_collect_writes_a_data_set_that_fit_takes(lightning, policy):
     assert checkpoint["global_step"] == 2
 
 
-def test_a_member_becomes_a_checkpoint_of_its_own(runs, lightning):
-    source = runs / "sweep" / "version_0" / "checkpoints" / "last.ckpt"
-    words = [f"--ckpt_path={source}", "--member=2", "--output=one.ckpt"]
-    assert lightning.main("export", *words).code == 0
-    options = ["--model.alpha=1.0", "--model.seed=42", "--ckpt_path=one.ckpt"]
-    ran = lightning("validate", "cql", *options)
-    assert (ran.code, ran.err) == (0, "")
-    sweep = read_json(runs / "sweep/version_0/metrics.json")["fit"]["policies"]
-    one = read_json("metrics.json")["validate"]["one.ckpt"]["policies"]
-    assert one["CQL"] == pytest.approx(sweep[f"CQL {MEMBERS[2]}"])
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -199,50 +175,17 @@ def test_a_member_becomes_a_checkpoint_of_its_own(runs, lightning):
         (["--output=a.npz", "--policy=epsilon_clinician", "--epsilon=2"], ["epsilon", "2"]),
         (["--output=a.npz", "--epsiodes=3"], ["epsiodes", "episodes"]),
         (["--output=a.npz", "extra"], ["extra"]),
-        (["--output=."], ["."]),
+        (["--output=taken.npz", "--episodes=5"], ["--output taken.npz exists"]),
     ],
 )
 def test_what_collect_refuses(lightning, tmp_path, words, said):
+    Path("taken.npz").write_text("mine")
     assert_refused(lightning.main("collect", *words), *said)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["taken.npz"]
+    assert Path("taken.npz").read_text() == "mine"
 
 
-def test_collect_does_not_overwrite(lightning, tmp_path):
-    Path("a.npz").write_text("mine")
-    assert_refused(lightning.main("collect", "--output=a.npz", "--episodes=5"), "a.npz")
-    assert Path("a.npz").read_text() == "mine"
-    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
-
-
-def test_what_export_refuses(runs, lightning, tmp_path):
-    path = runs / "sweep" / "version_0" / "checkpoints" / "last.ckpt"
-    Path("taken.ckpt").write_text("mine")
-    before = files(tmp_path)
-    for words, said in (
-        (["--member=0", "--output=x.ckpt"], ["ckpt_path"]),
-        ([f"--ckpt_path={path}", "--member=4", "--output=x.ckpt"], ["4", "3"]),
-        ([f"--ckpt_path={path}", "--member=-1", "--output=x.ckpt"], ["-1", "3"]),
-        ([f"--ckpt_path={path}", "--member=0", "--output=taken.ckpt"], ["taken.ckpt"]),
-        (["--ckpt_path=no.ckpt", "--member=0", "--output=x.ckpt"], ["no.ckpt"]),
-    ):
-        assert_refused(lightning.main("export", *words), *said)
-    assert files(tmp_path) == before
-    assert Path("taken.ckpt").read_text() == "mine"
-
-
-# -- report and scorecard ----------------------------------------------------------------------
-
-
-def test_a_scorecard_of_a_run(runs, lightning, tmp_path):
-    words = ["--output=card", "--episodes=60", "--data_sets=2", "--resamples=3", "--processes=1"]
-    ran = lightning.main("scorecard", "runs/bc/version_0", *words)
-    assert (ran.code, ran.err) == (0, "")
-    assert "2 data sets of 60 episodes" in ran.out
-    assert "Not for clinical use" in ran.out
-    with (tmp_path / "card" / "scorecard-policies.csv").open() as file:
-        assert file.readline().startswith("#")
-        judged = {row["policy"] for row in csv.DictReader(file)}
-    assert {"bc step 4", "bc step 10", "tabular", "random", "optimal"} <= judged
+# -- commands over runs ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

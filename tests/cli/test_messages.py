@@ -75,37 +75,13 @@ def test_what_is_not_understood_is_kept_on_one_line():
     assert explain("something\n  else\n", OPTIONS) == "something else"
 
 
-def raised(how):
-    try:
-        how()
-    except Exception as error:
-        return error
-    raise AssertionError
-
-
 def test_the_input_error_behind_an_exception():
-    wrong = InputError("wrong")
-
-    def chained():
-        raise ValueError("outer") from wrong
-
-    def while_handling():
-        try:
-            raise wrong
-        except InputError:
-            raise KeyError("other")  # noqa: B904
-
-    def unrelated():
-        raise ValueError("other")
-
-    def deep():
-        try:
-            while_handling()
-        except KeyError as error:
-            raise TypeError("outermost") from error
-
-    assert input_error_behind(wrong) is wrong
-    for how in (chained, while_handling, deep):
-        assert input_error_behind(raised(how)) is wrong
-    assert input_error_behind(raised(unrelated)) is None
+    """It may be the cause of one, or what was handled when another one came up."""
+    wrong, error, unrelated = InputError("wrong"), KeyError("other"), ValueError("outer")
     assert input_error_behind(None) is None
+    assert input_error_behind(unrelated) is None
+    assert input_error_behind(wrong) is wrong
+    error.__context__ = wrong
+    assert input_error_behind(error) is wrong
+    unrelated.__cause__ = error
+    assert input_error_behind(unrelated) is wrong

@@ -68,15 +68,11 @@ COMMANDS = sorted(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_links_lead_somewhere(page: Path) -> None:
-    links = [link for link in LINK.findall(page.read_text()) if "://" not in link]
+def test_links_and_named_files_lead_somewhere(page: Path) -> None:
+    text = page.read_text()
+    links = [link for link in LINK.findall(text) if "://" not in link]
     assert [link for link in links if not (page.parent / link).exists()] == []
-
-
-@pytest.mark.parametrize("page", PAGES, ids=name)
-def test_named_files_are_there(page: Path) -> None:
-    files = NAMED_FILE.findall(page.read_text())
-    missing = [file for file in files if not (ROOT / file).exists()]
+    missing = [file for file in NAMED_FILE.findall(text) if not (ROOT / file).exists()]
     assert set(missing) <= set(MADE_BY_THE_READER)
 
 

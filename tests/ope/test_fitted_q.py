@@ -3,12 +3,10 @@
 import numpy as np
 import pytest
 
-from sepsis_rl.data.collection import collect
-from sepsis_rl.dynamics import UNSEEN_RULES, true_dynamics
+from sepsis_rl.dynamics import UNSEEN_RULES
 from sepsis_rl.errors import InputError
 from sepsis_rl.ope import Episodes
 from sepsis_rl.ope.fitted_q import FittedQEvaluation, count_episodes, refitted_values
-from sepsis_rl.planning import evaluate
 
 
 def evaluation(episodes, counts, unseen):
@@ -80,7 +78,6 @@ def test_agrees_with_a_dense_solve(
             [counts, [np.bincount(row, minlength=len(episodes)) for row in drawn]]
         )
     split = split_rows(transitions)
-    split = [split[number] for number in np.argsort([-len(rows) for rows in split], kind="stable")]
     for table in random_tables(12, 2, 6, 4):
         fitted = fit(table, episodes, counts, unseen)
         expected = [naive_fitted_q(transitions, split, row, table, gamma, unseen) for row in counts]
@@ -117,61 +114,6 @@ def test_both_rules_by_hand(make_records) -> None:
     np.testing.assert_allclose(pooled.unseen_share, [(0.5 + 0.25) / 1.5], atol=1e-12)
 
 
-@pytest.mark.parametrize("unseen", UNSEEN_RULES)
-@pytest.mark.parametrize("gamma", [1.0, 0.9])
-def test_a_left_out_episode_is_as_if_it_had_never_been(
-    make_random_records, random_tables, unseen, gamma
-) -> None:
-    transitions = make_random_records(13, truncate=True)
-    lengths = np.bincount(transitions.episode)
-    order = np.argsort(-lengths, kind="stable")
-    keep = np.random.default_rng(0).random(40) < 0.2
-    kept = Episodes(transitions.select_episodes(keep), 4, 3, gamma=gamma)
-    for table in random_tables(14):
-        episodes = Episodes(transitions, 4, 3, gamma=gamma)
-        weighed = fit(table, episodes, keep[order][None].astype(float), unseen)
-        alone = fit(table, kept, np.ones((1, len(kept))), unseen)
-        for name in ("value", "v", "q", "unseen_share"):
-            np.testing.assert_allclose(getattr(weighed, name), getattr(alone, name), atol=1e-11)
-
-
-@pytest.mark.parametrize("gamma", [1.0, 0.9])
-def test_plenty_of_data_gives_the_exact_value(
-    chain_mdp, chain_behavior, random_tables, gamma
-) -> None:
-    data = collect(chain_mdp, chain_behavior, episodes=50_000, seed=0)
-    episodes = Episodes(data, 5, 2, gamma=gamma)
-    for table in random_tables(15, 3, 5, 2):
-        fitted = fit(table, episodes, np.ones((1, len(episodes))))
-        truth = evaluate(true_dynamics(chain_mdp), table, gamma=gamma).value
-        assert fitted.value[0] == pytest.approx(truth, abs=0.01)
-        assert fitted.unseen_share[0] == 0
-        # Treating in state 0 is worth 1/2; waiting and treating in state 1, 3/4 and 1/4.
-        np.testing.assert_allclose(fitted.q[0, 0, 1], 0.5, atol=0.015)
-        np.testing.assert_allclose(fitted.q[0, 1], [0.75, 0.25], atol=0.015)
-
-
-@pytest.mark.parametrize("unseen", UNSEEN_RULES)
-def test_the_estimated_behavior_is_worth_the_mean_return(make_random_records, unseen) -> None:
-    def gap(gamma: float, truncate: bool) -> float:
-        episodes = Episodes(make_random_records(16, truncate=truncate), 4, 3, gamma=gamma)
-        fitted = fit(
-            episodes.behavior.probabilities,
-            episodes,
-            np.ones((1, len(episodes))),
-            unseen,
-        )
-        assert fitted.unseen_share[0] == 0
-        return abs(fitted.value[0] - episodes.returns.mean())
-
-    # Visits in the counted world are then the recorded ones: every arrival is a later departure.
-    assert gap(1.0, False) < 1e-12
-    # A discount also asks when, which a world without memory answers otherwise than the records;
-    # and where a record breaks off the counted world goes on.
-    assert gap(0.9, False) > 1e-3
-    assert gap(1.0, True) > 1e-3
-
-
 def test_an_unknown_rule(make_random_records, random_tables) -> None:
     episodes = Episodes(make_random_records(0), 4, 3)
     for solve in (fit, values_of):
@@ -179,9 +121,13 @@ def test_an_unknown_rule(make_random_records, random_tables) -> None:
             solve(random_tables(0)[0], episodes, np.ones((1, 40)), "mean")
 
 
+@pytest.mark.parametrize("converges", [True, False])
 @pytest.mark.parametrize("reward", [0.0, 1.0])
 @pytest.mark.parametrize("ways", [1, 2, 3])
-def test_a_loop_that_is_never_left(make_records, reward, ways) -> None:
+def test_a_loop_that_is_never_left(make_records, reward, ways, converges, monkeypatch) -> None:
+    if not converges:
+        name = "scipy.sparse.linalg.bicgstab"
+        monkeypatch.setattr(name, lambda chain, right, **options: (np.zeros_like(right), 1))
     # Two states that lead to each other; the shares of several actions sum to 1 but for rounding.
     loop = [(s, a, reward, 1 - s) for _ in range(2) for a in range(ways) for s in (0, 1)]
     loop += [(0, 0, reward, 1)]

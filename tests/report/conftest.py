@@ -81,6 +81,7 @@ def member(mdp, episodes, tmp_path):
                 "value_estimate": estimate,
             },
             actions=generator.integers(mdp.n_actions, size=(len(steps), mdp.n_states)),
+            scores=generator.normal(size=(mdp.n_states, mdp.n_actions)),
         )
 
     return make

@@ -217,11 +217,9 @@ def test_few_actions(experiment, protocol, mdp):
     ("cql", "dqn", "verdict"), [(-0.2, 0.5, HOLDS), (0.2, 0.5, FAILS), (-0.2, 1.5, FAILS)]
 )
 def test_rare_actions(experiment, protocol, monkeypatch, cql, dqn, verdict):
-    monkeypatch.setattr(
-        Experiment,
-        "scores",
-        lambda self, member: np.full((716, 25), cql if member.algorithm == "CQL" else dqn),
-    )
+    for member in experiment.members:
+        scores = np.full((716, 25), cql if member.algorithm == "CQL" else dqn)
+        monkeypatch.setitem(vars(member), "scores", scores)
     row = claims(experiment, protocol).rows[RARE]
     assert row["verdict"] == verdict
     assert numbers(row["exact"])[:4] == pytest.approx([cql, cql, dqn, dqn])

@@ -103,13 +103,13 @@ def test_q_values(experiment):
     assert len(exhibit.rows) == 2 * 25
     for row in exhibit.rows:
         (member,) = [m for m in experiment.members if m.setting == row["setting"]]
-        q, action = experiment.scores(member), row["action"]
+        q, action = member.scores, row["action"]
         assert row[f"q_of_state_{STATE}"] == q[STATE, action]
         assert row["q_mean_over_states"] == pytest.approx(q[:713, action].mean())
         assert row["q_sd_over_states"] == pytest.approx(q[:713, action].std())
         assert row[f"count_in_state_{STATE}"] == counts[STATE, action]
         assert row["count"] == counts[:713, action].sum()
-    q = experiment.scores(experiment.of("DQN")[0])[:713]
+    q = experiment.of("DQN")[0].scores[:713]
     seen = counts[:713] > 0
     said = numbers(exhibit.text.partition("DQN: ")[2])[:3]
     expected = [q[seen].mean(), q[~seen].mean(), q.std(axis=1).mean()]
@@ -170,7 +170,7 @@ def test_disagreements(experiment, mdp, visits):
     shares = [row["share_of_visits"] for row in exhibit.rows]
     assert shares == sorted(shares, reverse=True)
     assert len(exhibit.shown) == min(SHOWN, len(differs))
-    q, counts = experiment.scores(member), experiment.data.pair_counts
+    q, counts = member.scores, experiment.data.pair_counts
     for row in exhibit.rows:
         state, ours, theirs = row["state"], row["policy_action"], row["clinician_action"]
         assert (ours, theirs) == (member.actions[-1][state], clinicians[state])

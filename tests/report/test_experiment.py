@@ -60,7 +60,7 @@ def test_scores_are_those_of_the_last_checkpoint(experiment):
     for member in experiment.members:
         module = load_algorithm(member.run / "checkpoints" / "last.ckpt")
         expected = module.q_network.table()[member.index].double().numpy()
-        assert np.array_equal(experiment.scores(member), expected)
+        assert np.array_equal(member.scores, expected)
 
 
 def test_shares_join(runs, lightning):
@@ -73,7 +73,7 @@ def test_shares_join(runs, lightning):
     assert [m.name for m in joined.members] == [m.name for m in whole.members]
     for ours, theirs in zip(joined.members, whole.members, strict=True):
         assert np.array_equal(ours.actions, theirs.actions)
-        assert np.allclose(joined.scores(ours), whole.scores(theirs), rtol=1e-5, atol=1e-6)
+        assert np.allclose(ours.scores, theirs.scores, rtol=1e-5, atol=1e-6)
 
 
 def test_alpha_0_is_dqn_and_counts_once(new):

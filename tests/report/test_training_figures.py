@@ -112,7 +112,7 @@ def test_the_estimate_is_q_of_the_policy_at_the_start(mdp, experiment, only):
     (own,) = experiment.of("DQN")
     last = lower_bound(only("DQN")).rows[-1]
     assert last["step"] == own.steps[-1]
-    chosen = experiment.scores(own)[np.arange(mdp.n_states), own.actions[-1]]
+    chosen = own.scores[np.arange(mdp.n_states), own.actions[-1]]
     assert last["value_estimate"] == pytest.approx((mdp.start * chosen).sum(), abs=1e-6)
     assert last["gamma"] == own.settings["gamma"] < 1
     exact = evaluate(true_dynamics(mdp), own.policy.probabilities, gamma=last["gamma"]).value

@@ -52,6 +52,20 @@ def test_a_member_is_what_it_was_in_the_sweep(finished_runs, tmp_path, member):
     assert torch.equal(policies[10][0], torch.tensor(policy.actions).short())
 
 
+def test_what_export_refuses(finished_runs, tmp_path):
+    source, taken = last(finished_runs, "sweep"), tmp_path / "taken.ckpt"
+    taken.write_text("mine")
+    for member, output, said in (
+        (-1, tmp_path / "x.ckpt", "-1.*0 to 3"),
+        (4, tmp_path / "x.ckpt", "4.*0 to 3"),
+        (0, taken, r"taken\.ckpt"),
+    ):
+        with pytest.raises(InputError, match=said):
+            export_member(source, member, output)
+    assert taken.read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["taken.ckpt"]
+
+
 def test_a_member_is_what_a_single_run_writes(finished_runs, tmp_path):
     """The same entries, so that whatever reads the one reads the other."""
     export_member(last(finished_runs, "sweep"), 0, tmp_path / "one.ckpt")
@@ -82,15 +96,3 @@ def test_learning_rates_of_members(lightning, tmp_path):
         words = [f"--ckpt_path={member}.ckpt", f"--model.learning_rate={rate}"]
         ran = lightning("fit", "bc", *words, "--trainer.max_steps=3")
         assert (ran.code, ran.err) == (0, "")
-
-
-def test_what_export_refuses(finished_runs, tmp_path):
-    source = last(finished_runs, "sweep")
-    for member in (-1, 4):
-        with pytest.raises(InputError, match=rf"{member}.*0 to 3"):
-            export_member(source, member, tmp_path / "x.ckpt")
-    (tmp_path / "taken.ckpt").write_text("mine")
-    with pytest.raises(InputError, match=r"taken\.ckpt"):
-        export_member(source, 0, tmp_path / "taken.ckpt")
-    assert (tmp_path / "taken.ckpt").read_text() == "mine"
-    assert [path.name for path in tmp_path.iterdir()] == ["taken.ckpt"]

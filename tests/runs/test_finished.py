@@ -44,11 +44,8 @@ def assert_policies_are_those_evaluated(module, held):
 @pytest.mark.parametrize(
     ("config", "options"),
     [
-        ("cql", []),
-        ("dqn", []),
-        ("bc", []),
+        ("cql", ["--model.alpha=[0.1,1.0]"]),
         ("bc", ["--model.sampled=true", "--model.min_action_count=0"]),
-        ("sweep", ["--model.alpha=[0.1,1.0]", "--model.seed=1"]),
     ],
 )
 def test_a_masked_policy_of_a_checkpoint(lightning, tmp_path, config, options):
@@ -71,22 +68,6 @@ def test_a_checkpoint_of_another_algorithm(runs):
     held["sepsis_rl"]["algorithm"] = "SAC"
     torch.save(held, path)
     with pytest.raises(InputError, match="holds SAC; accepted: BC, CQL, DQN"):
-        load_algorithm(path)
-
-
-@pytest.mark.parametrize("broken", ["missing weight", "other width", "unknown setting"])
-def test_a_checkpoint_whose_weights_do_not_fit(runs, broken):
-    path = runs / "cql" / "version_0" / "checkpoints" / "last.ckpt"
-    held = read_checkpoint(path)
-    match broken:
-        case "missing weight":
-            del held["state_dict"]["q_network.embedding"]
-        case "other width":
-            held["state_dict"]["q_network.weights.0"] = torch.zeros(1, 3, 4)
-        case "unknown setting":
-            held["hyper_parameters"]["beta"] = 1.0
-    torch.save(held, path)
-    with pytest.raises(InputError, match="its weights do not fit its settings"):
         load_algorithm(path)
 
 

@@ -22,20 +22,8 @@ pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="there is a co
 
 
 @pytest.fixture
-def processes(start):
-    """The command in processes of its own: with `ddp`, it starts itself once more."""
-
-    def processes(command, config, *options):
-        with start(command, config, *options) as process:
-            out, err = process.communicate(timeout=240)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-    return processes
-
-
-@pytest.fixture
 def start(lightning, tmp_path):
-    """The same, not waited for; `launcher` starts it."""
+    """The command in a process of its own, which with `ddp` starts itself once more."""
 
     def start(command, config, *options, launcher=()):
         environment = {
@@ -55,6 +43,18 @@ def start(lightning, tmp_path):
         )
 
     return start
+
+
+@pytest.fixture
+def processes(start):
+    """The same, to its end."""
+
+    def processes(command, config, *options):
+        with start(command, config, *options) as process:
+            out, err = process.communicate(timeout=240)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    return processes
 
 
 def assert_close(ours, theirs):

@@ -100,7 +100,7 @@ def assert_lost_at_most_an_interval(run, reached):
 @pytest.mark.parametrize("kind", ["cql", pytest.param("sweep", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "moment",
-    [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, 8))],
+    [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, 4))],
 )
 def test_killed_at_a_random_moment(words, straight, tmp_path, kind, moment):
     rng = random.Random(f"{kind} {moment}")
@@ -113,14 +113,8 @@ def test_killed_at_a_random_moment(words, straight, tmp_path, kind, moment):
     assert_is_the_run(run, straight(kind))
 
 
-@pytest.mark.parametrize(
-    ("kind", "elsewhere"),
-    [
-        pytest.param("cql", False, marks=pytest.mark.slow),
-        pytest.param("sweep", False, marks=pytest.mark.slow),
-        pytest.param("cql", True, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "elsewhere"), [("cql", False), ("sweep", False), ("cql", True)])
 def test_killed_while_a_checkpoint_is_written(words, straight, tmp_path, kind, elsewhere):
     """Also where temporary files are on another file system."""
     environment = {}

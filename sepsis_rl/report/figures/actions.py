@@ -163,7 +163,7 @@ def q_values(experiment: Experiment) -> Exhibit | None:
     said = []
     for (left, right), members in zip(panels, groups, strict=True):
         setting = members[0].setting
-        q = np.stack([experiment.scores(member) for member in members])
+        q = np.stack([member.scores for member in members])
         own, mean, deviation = q[:, STATE], q[:, alive].mean(axis=1), q[:, alive].std(axis=1)
         _draw(left, setting, in_state, own.mean(axis=0), own.min(axis=0), own.max(axis=0))
         middle, reach = mean.mean(axis=0), deviation.mean(axis=0)

@@ -125,7 +125,7 @@ def disagreements(experiment: Experiment) -> Exhibit | None:
     if "CQL" not in experiment.compared:
         return None
     member, mdp = experiment.compared["CQL"][0], experiment.mdp
-    q, counts = experiment.scores(member), experiment.data.pair_counts
+    q, counts = member.scores, experiment.data.pair_counts
     visits = experiment.exact(member.policy).visits.sum(axis=1)
     ours, theirs = member.policy.actions, clinician_mode_policy(mdp).actions
     differs = np.flatnonzero((ours != theirs) & ~mdp.terminal)
