@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,13 +28,15 @@ from sepsis_rl.ope import (
     OffPolicyScores,
     evaluate_off_policy,
 )
-from sepsis_rl.ope.criteria import Criterion, criterion_values
+from sepsis_rl.ope.criteria import criterion_values
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import Policy, clinician_policy
-from sepsis_rl.scorecard.accuracy import Estimates, KnownPolicy
+from sepsis_rl.scorecard.accuracy import CRITERIA_KEPT, Estimates, KnownPolicy
 
 EPSILON: Final = 0.01
-CRITERIA_KEPT: Final[tuple[Criterion, ...]] = ("wis_lower", "two_stage")
+
+DataSet = tuple[int, int]
+"""Number of episodes and seed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,22 +123,22 @@ def _end_with_parent() -> None:
 
 def judge_all(
     judge: Judge,
-    tasks: dict[tuple[int, int], tuple[int, int]],
+    data_sets: Sequence[DataSet],
     processes: int,
-    keep: Callable[[tuple[int, int], Estimates], None],
+    keep: Callable[[DataSet, Estimates], None],
 ) -> None:
     """Judges data sets side by side and hands each over when it is done.
 
     Args:
         judge: What is done.
-        tasks: Its arguments by key.
+        data_sets: To what.
         processes: One works here; more are spawned, since torch's threads do not survive a fork.
         keep: Called here, in the order in which they end.
     """
-    processes = min(processes, len(tasks))
+    processes = min(processes, len(data_sets))
     if processes <= 1:
-        for key, task in tasks.items():
-            keep(key, judge(*task))
+        for data_set in data_sets:
+            keep(data_set, judge(*data_set))
         return
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
@@ -148,7 +150,7 @@ def judge_all(
         with _inherited_by_workers():
             # The judge travels with each task, some megabytes for seconds of work: given to the
             # processes at their start, it would hold up this one until they have read it.
-            futures = {pool.submit(judge, *task): key for key, task in tasks.items()}
+            futures = {pool.submit(judge, *data_set): data_set for data_set in data_sets}
         for future in as_completed(futures):
             keep(futures[future], future.result())
     except BaseException:  # whatever it is, nobody waits for the data sets under way
