@@ -19,11 +19,11 @@ from sepsis_rl.pages import (
     markdown_page,
     save,
 )
-from sepsis_rl.report.claims import claims, claims_shown
 from sepsis_rl.report.experiment import Experiment, read_experiment
 from sepsis_rl.report.figures import actions, patients, survival, training
 from sepsis_rl.report.figures.variations import variations
-from sepsis_rl.report.protocol import Protocol, carry_out, patients_to_treat
+from sepsis_rl.report.findings import claims, claims_shown
+from sepsis_rl.report.protocol import Protocol, carry_out
 
 PAGE: Final = "report.html"
 MARKDOWN: Final = "report.md"
@@ -53,30 +53,21 @@ def write_report(folders: Sequence[str | Path], output: Path, *, tries: int = 50
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"--output {output} exists already; give another name")
     experiment = read_experiment(folders)
+    protocol = carry_out(experiment, tries=tries)
     with progress_bar() as progress:
-        task = progress.add_task(
-            f"Carrying out the essay's protocol {tries:,} times",
-            total=patients_to_treat(experiment, tries),
-        )
-        protocol = carry_out(
-            experiment, tries=tries, advance=lambda count: progress.advance(task, count)
-        )
-        task = progress.add_task("Drawing", total=None)
+        progress.add_task("Drawing", total=None)
         exhibits = draw(experiment, protocol)
-        progress.update(task, total=1, completed=1)
-        task = progress.add_task("Writing", total=len(exhibits))
-        files = {}
-        for exhibit in exhibits:
+    files = {}
+    with progress_bar() as progress:
+        for exhibit in progress.track(exhibits, description="Writing"):
             files[exhibit.name] = files_of(exhibit)
             save(output, files[exhibit.name])
-            progress.advance(task)
     about, problems = _about(experiment, tries), experiment.problems
     save(output, {CONTENTS: list_contents(TITLE, "\n\n".join([about, *problems]), exhibits)})
-    page = html_page(
-        exhibits, files, title=TITLE, about=about, problems=problems, warning=NOT_FOR_CLINICAL_USE
-    )
+    texts = {"title": TITLE, "about": about, "warning": NOT_FOR_CLINICAL_USE}
+    page = html_page(exhibits, files, SHOWN, problems=problems, **texts)
     save(output, {MARKDOWN: markdown_page(output, SHOWN).encode(), PAGE: page})
-    _print(exhibits[0], experiment.problems, output)
+    _print(exhibits[0], problems, output)
 
 
 def draw(experiment: Experiment, protocol: Protocol) -> list[Exhibit]:
@@ -120,7 +111,7 @@ def _print(found: Exhibit, problems: Sequence[str], output: Path) -> None:
     table = framed_table("The essay's claims", NOT_FOR_CLINICAL_USE)
     for column in ("the essay", "is it true?"):
         table.add_column(column, ratio=1)
-    for row in found.shown:
+    for row in claims_shown(found.rows):
         table.add_row(row["the essay"], row["is it true?"], end_section=True)
     console.print(table)
     for problem in problems:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from sepsis_rl.runs.checkpoints import FOLDER, LAST, load_algorithm
 from sepsis_rl.runs.finished import Run, read_run
 from sepsis_rl.runs.history import Curve, Member, read_curve, read_members, short_name
 
+T = TypeVar("T")
 ESSAY_ORDER: Final = ("CQL", "BC", "DQN")
 SHARED_SETTINGS: Final = ("gamma", "learning_rate", "tau", "double_q", "min_action_count")
 """Settings that all members of the grid share, beside the network's shape."""
@@ -114,20 +115,18 @@ class Experiment:
 
     def exact(self, policy: Policy) -> PolicyValue:
         """What a policy is worth exactly."""
-        value: PolicyValue = self._once(policy, lambda: exact_value(self.mdp, policy))
-        return value
+        return self._once(policy, lambda: exact_value(self.mdp, policy))
 
     def scores(self, member: Member) -> FloatArray:
         """Q (logits for BC) of a member's last checkpoint, (n_states, n_actions)."""
         path = member.run / FOLDER / LAST
-        of_run = self._once(path, lambda: load_algorithm(path).q_network.table().double().numpy())
-        scores: FloatArray = of_run[member.index]
+        table = self._once(path, lambda: load_algorithm(path).q_network.table().double().numpy())
+        scores: FloatArray = table[member.index]
         return scores
 
     def loss(self, member: Member) -> Curve:
         """The training loss as it was logged; empty if it was not."""
-        curve: Curve = self._once((member, "loss"), lambda: read_curve(member, "train/loss"))
-        return curve
+        return self._once((member, "loss"), lambda: read_curve(member, "train/loss"))
 
     def start_values(self, member: Member) -> FloatArray:
         """Exact values of the evaluated policies at the member's own γ, (evaluations,).
@@ -140,19 +139,19 @@ class Experiment:
             values = [exact_value(self.mdp, own, gamma=gamma).value for own in member.policies()]
             return np.array(values)
 
-        values: FloatArray = self._once((member, "start"), solve)
-        return values
+        return self._once((member, "start"), solve)
 
     def is_below(self, member: Member) -> BoolArray:
         """Whether the network's value of the start is a lower bound, (evaluations,)."""
         below: BoolArray = member.metrics["value_estimate"] <= self.start_values(member)
         return below
 
-    def _once(self, key: Any, compute: Callable[[], Any]) -> Any:
+    def _once(self, key: Any, compute: Callable[[], T]) -> T:
         """Reads or solves a thing when it is first asked for."""
         if key not in self._known:
             self._known[key] = compute()
-        return self._known[key]
+        known: T = self._known[key]
+        return known
 
 
 def read_experiment(folders: Sequence[str | Path]) -> Experiment:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import scipy.stats
 
+from sepsis_rl.pages import Exhibit
 from sepsis_rl.policies import Policy
 from sepsis_rl.report.experiment import ESSAY_ORDER, Experiment
 from sepsis_rl.report.protocol import REPORTED, Protocol, share_in_order
-from sepsis_rl.report.statistics import Difference, difference, paired, pooled_variance
+from sepsis_rl.report.statistics import Difference, by_data_set, difference, paired, pooled_variance
 
+FEWEST_DATA_SETS: Final = 5
 ADMISSIONS: Final = 20_000
 LIVES: Final = 1600
 COVERAGE: Final = 0.517
@@ -47,6 +49,38 @@ def claim(text: str, threshold: str) -> Callable[[Examination], Examination]:
         return examine
 
     return enter
+
+
+def claims(experiment: Experiment, protocol: Protocol) -> Exhibit:
+    """Holds the essay's claims against what the runs show."""
+    rows = [
+        {"claim": claim, "threshold": threshold, **examine(experiment, protocol)._asdict()}
+        for claim, threshold, examine in CLAIMS
+    ]
+    data_sets = len(by_data_set(experiment, []))
+    few = f" Only {data_sets} of the {FEWEST_DATA_SETS} data sets are there."
+    return Exhibit(
+        name="0-claims",
+        title="The essay's claims",
+        text="Exact survival of the last checkpoints. A difference is a mean over data sets, each "
+        f"the mean of its training seeds after {experiment.common_step:,} steps, with a 95 % "
+        "paired-t interval over data sets. The last column was written down before the runs were "
+        f"looked at.{few if data_sets < FEWEST_DATA_SETS else ''}",
+        rows=rows,
+    )
+
+
+def claims_shown(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The claims as they stand on a page."""
+    return [
+        {
+            "the essay": row["claim"],
+            "is it true?": f"{row['verdict']}: {row['exact']}",
+            "could its protocol show it?": row["protocol"],
+            "counts as true": row["threshold"],
+        }
+        for row in rows
+    ]
 
 
 @claim(
@@ -137,18 +171,15 @@ def _seed_spread(experiment: Experiment, protocol: Protocol) -> Finding:
     small, large = (pooled_variance(own, np.array([m.survival for m in own])) for own in groups)
     if small is None or large is None:
         return Finding(NOT_EXAMINED, "needs two seeds of small and large α", "")
-    rates = protocol.rates
-    highest = [np.stack([rates[member].max(axis=0) for member in own]) for own in groups]
-    reported = [pooled_variance(own, best) for own, best in zip(groups, highest, strict=True)]
-    spreads = [found.variance for found in reported if found is not None]
-    wider = float((spreads[0] > spreads[1]).mean())
-    ratio = float(small.variance / large.variance)
-    p = float(scipy.stats.f.sf(ratio, small.freedom, large.freedom))
-    deviations = [100 * float(found.variance) ** 0.5 for found in (small, large)]
+    best = {member: protocol.rates[member].max(axis=0) for member in members}
+    spreads = [pooled_variance(own, np.stack([best[m] for m in own])) for own in groups]
+    wider = np.mean(np.greater(*(variance for variance, _ in filter(None, spreads))))
+    ratio = float(small[0] / large[0])
+    p = float(scipy.stats.f.sf(ratio, small[1], large[1]))
     return Finding(
         HOLDS if p < 0.05 else UNDECIDED,
-        f"standard deviation {deviations[0]:.2f} points at small, {deviations[1]:.2f} at large α; "
-        f"F = {ratio:.2f}, p = {p:.3f}",
+        f"standard deviation {100 * small[0] ** 0.5:.2f} points at small, "
+        f"{100 * large[0] ** 0.5:.2f} at large α; F = {ratio:.2f}, p = {p:.3f}",
         f"no: it finds more spread at small α in {100 * wider:.0f} % of the tries; "
         "its own noise, some 4 points for 100 patients, covers it",
     )

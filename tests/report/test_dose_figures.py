@@ -16,7 +16,13 @@ from sepsis_rl.report.figures.actions import (
     q_values,
     sofa_strata,
 )
-from sepsis_rl.report.figures.patients import SHOWN, by_sofa, disagreements
+from sepsis_rl.report.figures.patients import (
+    SHOWN,
+    by_sofa,
+    by_sofa_shown,
+    disagreements,
+    disagreements_shown,
+)
 
 ALL = (action_distribution, dose_grids, q_values, by_sofa, disagreements)
 SETTINGS = ("BC", "DQN", "CQL α=0.5")
@@ -118,7 +124,7 @@ def test_q_values(experiment):
 
 def test_survival_by_severity(experiment, mdp, visits):
     exhibit = by_sofa(experiment)
-    assert len(exhibit.rows) == len(exhibit.shown) == 4 * 5
+    assert len(exhibit.rows) == len(by_sofa_shown(exhibit.rows)) == 4 * 5
     found = {(row["stratum"], row["policy"]): row for row in exhibit.rows}
     # FACTS: exact survival by start SOFA.
     for stratum, clinician, optimum in (
@@ -169,7 +175,8 @@ def test_disagreements(experiment, mdp, visits):
     assert sorted(row["state"] for row in exhibit.rows) == differs
     shares = [row["share_of_visits"] for row in exhibit.rows]
     assert shares == sorted(shares, reverse=True)
-    assert len(exhibit.shown) == min(SHOWN, len(differs))
+    shown = disagreements_shown(exhibit.rows)
+    assert len(shown) == min(SHOWN, len(differs))
     q, counts = experiment.scores(member), experiment.data.pair_counts
     for row in exhibit.rows:
         state, ours, theirs = row["state"], row["policy_action"], row["clinician_action"]
@@ -181,11 +188,11 @@ def test_disagreements(experiment, mdp, visits):
             counts[state, theirs],
         )
         assert row["sofa"] == mdp.sofa_scores[state]
-    first, shown = exhibit.rows[0], exhibit.shown[0]
-    assert shown["policy"] == mdp.dose_grid.name(first["policy_action"])
-    assert shown["Q gap"] == f"{first['policy_q'] - first['clinician_q']:+.3f}"
+    first = exhibit.rows[0]
+    assert shown[0]["policy"] == mdp.dose_grid.name(first["policy_action"])
+    assert shown[0]["Q gap"] == f"{first['policy_q'] - first['clinician_q']:+.3f}"
     said = numbers(exhibit.text)[-3:]  # after alpha and seed
-    assert said == [len(differs), pytest.approx(100 * sum(shares), abs=0.51), len(exhibit.shown)]
+    assert said == [len(differs), pytest.approx(100 * sum(shares), abs=0.51), len(shown)]
 
 
 def test_what_the_runs_do_not_have(only):

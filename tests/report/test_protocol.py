@@ -18,7 +18,6 @@ from sepsis_rl.report.protocol import (
     SEEDS,
     carry_out,
     evaluation_rates,
-    patients_to_treat,
     share_in_order,
 )
 from sepsis_rl.rollouts import roll_out
@@ -34,11 +33,7 @@ def test_a_rate_is_that_of_a_hundred_patients(mdp, policies, monkeypatch):
     assert whole.shape == (2, 3)
     assert np.array_equal(np.round(100 * whole), 100 * whole)
     monkeypatch.setattr("sepsis_rl.report.protocol._AT_ONCE", 250)  # a try at a time
-    told = []
-    assert np.array_equal(
-        evaluation_rates(mdp, policies, seed=4, tries=3, advance=told.append), whole
-    )
-    assert told == [200, 200, 200]
+    assert np.array_equal(evaluation_rates(mdp, policies, seed=4, tries=3), whole)
     assert not np.array_equal(evaluation_rates(mdp, policies, seed=5, tries=3), whole)
 
 
@@ -77,29 +72,22 @@ def test_separate_actions_are_another_sample_of_the_same_policy(mdp):
 
 def test_three_choices_of_a_checkpoint(experiment, protocol):
     for member in experiment.members:
-        rates, choice = protocol.rates[member], protocol.choices[member]
+        rates = protocol.rates[member]
         assert rates.shape == (3, 3)  # evaluations, tries
         on_record = evaluation_rates(experiment.mdp, member.policies(), seed=member.seed, tries=1)
         assert np.array_equal(rates[:, :1], on_record)
         exact = [experiment.exact(policy).survival for policy in member.policies()]
         best = int(np.argmax(on_record[:, 0]))
         chosen = {"last": 2, "protocol": best, "exact": int(np.argmax(exact))}
-        assert choice.evaluations == chosen
-        assert choice.reported == on_record.max()
-        for way, index in chosen.items():
-            assert choice.survival[way] == pytest.approx(exact[index], abs=1e-9)
+        assert protocol.choices(member) == chosen
+        assert protocol.on_record(member) == on_record.max()
+        assert member.metrics["survival_exact"] == pytest.approx(exact, abs=1e-9)
 
 
 def test_what_the_essay_would_report_of_a_setting(experiment, protocol):
     members = experiment.of("CQL", 1.0)
     expected = [np.mean([max(protocol.rates[m][:, k]) for m in members]) for k in range(3)]
     assert protocol.reported(members).tolist() == pytest.approx(expected)
-
-
-def test_the_progress_counts_to_its_end(experiment):
-    told = []
-    carry_out(experiment, tries=1, advance=told.append)
-    assert sum(told) == patients_to_treat(experiment, 1)
 
 
 @pytest.mark.slow
