@@ -95,10 +95,11 @@ def _about(experiment: Experiment, tries: int) -> str:
     data = experiment.data.train
     steps = sorted({int(member.steps[-1]) for member in experiment.members})
     trained = " or ".join(f"{step:,}" for step in steps)
+    settings = ", ".join(dict.fromkeys(member.setting for member in experiment.members))
     elsewhere = {member.data.content_hash for member in experiment.elsewhere}
     more = f", and on {len(elsewhere)} other data sets" if elsewhere else ""
     return (
-        f"{len(experiment.members)} members ({', '.join(experiment.settings)}), trained for "
+        f"{len(experiment.members)} members ({settings}), trained for "
         f"{trained} steps on {data.n_episodes:,} episodes of ICU-Sepsis (seed "
         f"{data.provenance.seed}){more}. Survival is 90-day survival; exact means solved from the "
         "simulator's own tables, without sampling. The essay's protocol is simulated "

@@ -49,7 +49,7 @@ class Experiment:
     Attributes:
         mdp: The decision process.
         data: Of the first usable run; `members` were trained on it.
-        members: The grid, by algorithm, alpha and seed.
+        members: The grid, by algorithm, alpha and seed; one at least.
         elsewhere: The same settings on other episodes of the same number, by data seed; maybe for
             fewer steps.
         variations: One thing varied: number of episodes, learning rate or network.
@@ -97,11 +97,6 @@ class Experiment:
         closest = min((member.alpha for member in own), key=lambda a: abs(a - 0.5), default=None)
         groups = {"BC": self.of("BC"), "DQN": self.of("DQN"), "CQL": self.of("CQL", closest)}
         return {algorithm: members for algorithm, members in groups.items() if members}
-
-    @property
-    def settings(self) -> list[str]:
-        """The settings of the grid: BC, DQN, then CQL by alpha."""
-        return list(dict.fromkeys(member.setting for member in self.members))
 
     @property
     def references(self) -> Mapping[str, Policy]:

@@ -8,7 +8,7 @@ from reading import numbers
 
 from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.planning import evaluate
-from sepsis_rl.policies import clinician_mode_policy, clinician_policy, optimal_policy
+from sepsis_rl.policies import clinician_mode_policy, clinician_policy
 from sepsis_rl.report.figures.actions import (
     STATE,
     action_distribution,
@@ -24,7 +24,6 @@ from sepsis_rl.report.figures.patients import (
     disagreements_shown,
 )
 
-ALL = (action_distribution, dose_grids, q_values, by_sofa, disagreements)
 SETTINGS = ("BC", "DQN", "CQL α=0.5")
 
 
@@ -122,7 +121,7 @@ def test_q_values(experiment):
     assert said == pytest.approx(expected, rel=0.01)
 
 
-def test_survival_by_severity(experiment, mdp, visits):
+def test_survival_by_severity(experiment):
     exhibit = by_sofa(experiment)
     assert len(exhibit.rows) == len(by_sofa_shown(exhibit.rows)) == 4 * 5
     found = {(row["stratum"], row["policy"]): row for row in exhibit.rows}
@@ -136,17 +135,8 @@ def test_survival_by_severity(experiment, mdp, visits):
         assert found[stratum, "clinician"]["survival"] == pytest.approx(clinician, abs=6e-4)
         assert found[stratum, "optimum"]["survival"] == pytest.approx(optimum, abs=6e-4)
     for policy in ("clinician", *SETTINGS, "optimum"):
-        own = [row for row in exhibit.rows if row["policy"] == policy]
-        shares = np.array([row["share_of_patients"] for row in own])
-        assert shares.sum() == pytest.approx(1)
-        whole = shares @ [row["survival"] for row in own]
-        table = (
-            optimal_policy(mdp).probabilities
-            if policy == "optimum"
-            else visits[policy] / np.maximum(visits[policy].sum(axis=1, keepdims=True), 1e-300)
-        )
-        table = np.where(table.sum(axis=1, keepdims=True) > 0.5, table, 1 / 25)
-        assert whole == pytest.approx(evaluate(true_dynamics(mdp), table).survival, abs=1e-9)
+        own = [row["share_of_patients"] for row in exhibit.rows if row["policy"] == policy]
+        assert sum(own) == pytest.approx(1)
 
 
 def test_what_is_done_for_a_stratum(experiment, mdp):
@@ -154,8 +144,9 @@ def test_what_is_done_for_a_stratum(experiment, mdp):
     (row,) = [r for r in rows if (r["stratum"], r["policy"]) == ("SOFA ≥ 11", "BC")]
     start = np.where((mdp.sofa_scores >= 11) & ~mdp.terminal, mdp.start, 0)
     of_stratum = dataclasses.replace(mdp, start=start / start.sum())
-    visits = evaluate(true_dynamics(of_stratum), experiment.of("BC")[0].policy.probabilities).visits
-    share = visits / visits.sum()
+    value = evaluate(true_dynamics(of_stratum), experiment.of("BC")[0].policy.probabilities)
+    assert row["survival"] == pytest.approx(value.survival)
+    share = value.visits / value.visits.sum()
     fluids, vasopressors = np.divmod(np.arange(25), 5)
     assert row["iv_fluid_level"] == pytest.approx((share @ fluids).sum())
     assert row["vasopressor_level"] == pytest.approx((share @ vasopressors).sum())
@@ -193,12 +184,3 @@ def test_disagreements(experiment, mdp, visits):
     assert shown[0]["Q gap"] == f"{first['policy_q'] - first['clinician_q']:+.3f}"
     said = numbers(exhibit.text)[-3:]  # after alpha and seed
     assert said == [len(differs), pytest.approx(100 * sum(shares), abs=0.51), len(shown)]
-
-
-def test_what_the_runs_do_not_have(only):
-    assert all(draw(only()) is None for draw in ALL)
-    alone = only("BC")
-    assert q_values(alone) is None
-    assert disagreements(alone) is None
-    assert {row["policy"] for row in action_distribution(alone).rows} == {"clinician", "BC"}
-    assert len(by_sofa(alone).rows) == 4 * 3

@@ -37,10 +37,8 @@ def compared_policies(experiment: Experiment) -> dict[str, list[Policy]]:
     return {CLINICIAN: [experiment.references[CLINICIAN]], **learned}
 
 
-def action_distribution(experiment: Experiment) -> Exhibit | None:
+def action_distribution(experiment: Experiment) -> Exhibit:
     """Share of each action in the policies' decisions."""
-    if not experiment.compared:
-        return None
     alive = ~experiment.mdp.terminal
     policies = compared_policies(experiment)
     figure = new_figure(11, 1.55 * len(policies) + 1.1)
@@ -86,10 +84,8 @@ def action_distribution(experiment: Experiment) -> Exhibit | None:
     )
 
 
-def dose_grids(experiment: Experiment) -> Exhibit | None:
+def dose_grids(experiment: Experiment) -> Exhibit:
     """The same as grids of doses, for all decisions and by the severity of the state."""
-    if not experiment.compared:
-        return None
     grid = experiment.mdp.dose_grid
     shape = (grid.n_iv_fluid_levels, grid.n_vasopressor_levels)
     strata = {"all decisions": ~experiment.mdp.terminal, **sofa_strata(experiment.mdp)}

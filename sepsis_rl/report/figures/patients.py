@@ -17,10 +17,8 @@ from sepsis_rl.report.experiment import Experiment, exact_value
 from sepsis_rl.report.figures.actions import compared_policies, sofa_strata
 
 
-def by_sofa(experiment: Experiment) -> Exhibit | None:
+def by_sofa(experiment: Experiment) -> Exhibit:
     """Survival, doses and agreement by the SOFA score of the first state."""
-    if not experiment.compared:
-        return None
     optimum = {"optimum": [experiment.references["optimum"]]}
     policies = {**compared_policies(experiment), **optimum}
     rows: list[dict[str, Any]] = [

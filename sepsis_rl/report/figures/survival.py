@@ -125,11 +125,9 @@ def seed_differences(experiment: Experiment, protocol: Protocol) -> Exhibit | No
     )
 
 
-def algorithm_comparison(experiment: Experiment, protocol: Protocol) -> Exhibit | None:
+def algorithm_comparison(experiment: Experiment, protocol: Protocol) -> Exhibit:
     """The algorithms under the essay's protocol, exactly, and the protocol of a random policy."""
     groups = [experiment.compared[name] for name in ESSAY_ORDER if name in experiment.compared]
-    if not groups:
-        return None
     survival = experiment.reference_survival
     first_try, reports = protocol.random[:, 0, 0], protocol.random.mean(axis=0)
     figure = new_figure(12, 4.4)

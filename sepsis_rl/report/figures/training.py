@@ -96,11 +96,9 @@ def _draw_band(axes: Axes, curves: list[Curve], style: Mapping[str, Any], label:
     return mean
 
 
-def survival_in_training(experiment: Experiment) -> Exhibit | None:
+def survival_in_training(experiment: Experiment) -> Exhibit:
     """Survival at each evaluation, by algorithm and seed."""
     groups = [experiment.compared[name] for name in ESSAY_ORDER if name in experiment.compared]
-    if not groups:
-        return None
     seeds = sorted({member.seed for members in groups for member in members})
     figure = new_figure(2.7 * len(seeds) + 1.4, 2.1 * len(groups) + 1.0)
     panels = figure.subplots(len(groups), len(seeds), sharex=True, sharey=True, squeeze=False)
