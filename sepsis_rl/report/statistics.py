@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
@@ -14,14 +14,12 @@ from sepsis_rl.report.experiment import Experiment
 from sepsis_rl.runs.history import Member
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A mean difference of exact survival over data sets, with its 95 % paired-t interval."""
+class Difference(NamedTuple):
+    """A mean difference of exact survival, with its 95 % paired-t interval."""
 
     mean: float
     low: float
     high: float
-    data_sets: int
 
     def __str__(self) -> str:
         return f"{100 * self.mean:+.2f} ({100 * self.low:+.2f}, {100 * self.high:+.2f}) points"
@@ -71,7 +69,7 @@ def paired(first: FloatArray, second: FloatArray) -> Difference:
     gaps = np.asarray(first) - np.asarray(second)
     n, mean = len(gaps), float(gaps.mean())
     margin = float(scipy.stats.t.ppf(0.975, n - 1) * gaps.std(ddof=1) / math.sqrt(n))
-    return Difference(mean, mean - margin, mean + margin, n)
+    return Difference(mean, mean - margin, mean + margin)
 
 
 def pooled_variance(members: Sequence[Member], values: FloatArray) -> tuple[FloatArray, int] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import multiprocessing
 import os
 import signal
@@ -20,12 +19,11 @@ import numpy as np
 from sepsis_rl import __version__
 from sepsis_rl.data.collection import collect
 from sepsis_rl.dynamics import true_dynamics
-from sepsis_rl.mdp import BoolArray, TabularMDP
+from sepsis_rl.mdp import TabularMDP
 from sepsis_rl.ope import (
     ESTIMATORS,
     Episodes,
     OffPolicyOptions,
-    OffPolicyScores,
     evaluate_off_policy,
 )
 from sepsis_rl.ope.criteria import criterion_values
@@ -58,7 +56,11 @@ class Judge:
         )
         intervals = [scores.interval(name) for name in ESTIMATORS]
         chosen = np.array([known.is_candidate for known in self.policies])
-        among = _restricted(scores, chosen)
+        among = dataclasses.replace(
+            scores,  # of which criteria see the candidates alone
+            estimates={name: values[chosen] for name, values in scores.estimates.items()},
+            replicates={name: values[:, chosen] for name, values in scores.replicates.items()},
+        )
         criteria = np.full((len(CRITERIA_KEPT), len(chosen)), -np.inf)
         criteria[:, chosen] = [criterion_values(among, criterion) for criterion in CRITERIA_KEPT]
         tables = (policy.probabilities for policy in scores.policies)
@@ -93,20 +95,6 @@ class Judge:
 def _hash(policy: Policy) -> str:
     table = policy.probabilities.astype("<f8")
     return hashlib.sha256(np.ascontiguousarray(table).data).hexdigest()[:16]
-
-
-def _restricted(scores: OffPolicyScores, kept: BoolArray) -> OffPolicyScores:
-    """The scores of some of the policies, bool (policies,)."""
-    return dataclasses.replace(
-        scores,
-        policies=tuple(itertools.compress(scores.policies, kept)),
-        epsilon=scores.epsilon[kept],
-        estimates={name: values[kept] for name, values in scores.estimates.items()},
-        replicates={name: values[:, kept] for name, values in scores.replicates.items()},
-        effective_sample_size=scores.effective_sample_size[kept],
-        largest_share=scores.largest_share[kept],
-        unseen_rate=scores.unseen_rate[kept],
-    )
 
 
 def _start_worker() -> None:

@@ -37,27 +37,26 @@ _RATE: Final = ("survival_rate", "survival_rate_low", "survival_rate_high", "sur
 
 def training_loss(experiment: Experiment) -> Exhibit | None:
     """The training loss of CQL, BC and DQN."""
-    panels: dict[str, dict[str, dict[Member, Curve]]] = {}
-    for algorithm in _LOSS_IS:
-        for member in experiment.of(algorithm):
-            if len((curve := experiment.loss(member)).steps):
-                settings = panels.setdefault(algorithm, {})
-                settings.setdefault(member.setting, {})[member] = curve
-    if not panels:
+    found = {member: experiment.loss(member) for member in experiment.members}
+    found = {member: curve for member, curve in found.items() if len(curve.steps)}
+    algorithms = [name for name in _LOSS_IS if name in {member.algorithm for member in found}]
+    if not found:
         return None
-    figure = new_figure(3.9 * len(panels) + 0.4, 3.9)
+    figure = new_figure(3.9 * len(algorithms) + 0.4, 3.9)
+    panels = figure.subplots(1, len(algorithms), squeeze=False)[0]
     rows, means = [], {}
-    for axes, (algorithm, settings) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
-    ):
-        styles = setting_styles(settings)
-        for setting, curves in settings.items():
-            means[setting] = _draw_band(axes, list(curves.values()), styles[setting], setting)
-            for member, curve in curves.items():
-                columns = {**member.identity, "step": curve.steps, "loss": curve.values}
-                rows += pd.DataFrame(columns).to_dict("records")
+    for axes, algorithm in zip(panels, algorithms, strict=True):
+        members = [member for member in found if member.algorithm == algorithm]
+        styles = setting_styles(member.setting for member in members)
+        for setting, style in styles.items():
+            curves = [found[member] for member in members if member.setting == setting]
+            means[setting] = _draw_band(axes, curves, style, setting)
+        for member in members:
+            curve = found[member]
+            columns = {**member.identity, "step": curve.steps, "loss": curve.values}
+            rows += pd.DataFrame(columns).to_dict("records")
         label_axes(axes, "", _LOSS_IS[algorithm], algorithm)
-        shown = np.concatenate([means[setting] for setting in settings])
+        shown = np.concatenate([means[setting] for setting in styles])
         if len(shown) and shown.max() > 10 * shown.min():
             axes.set_yscale("log")
             axes.set_title(f"{algorithm} (log scale)", fontsize=10)
