@@ -22,6 +22,8 @@ CONTENTS: Final = "contents.csv"
 
 Rows = Sequence[Mapping[str, Any]]
 Shown = Sequence[Mapping[str, str]]
+Show = Mapping[str, Callable[[Rows], Shown]]
+"""By the name of an exhibit that stands on the page as a table, what makes it of its rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,6 @@ class Exhibit:
         text: What it shows and how to read it.
         rows: The numbers behind it, in full precision; all rows have the same columns.
         figure: The picture; None for a table alone.
-        shown: Rows as they stand on the page, as text; empty where the picture is enough.
     """
 
     name: str
@@ -42,7 +43,6 @@ class Exhibit:
     text: str
     rows: Rows
     figure: Figure | None = None
-    shown: Shown = ()
 
 
 def files_of(exhibit: Exhibit, comment: str = NOT_FOR_CLINICAL_USE) -> dict[str, bytes]:
@@ -71,13 +71,17 @@ def list_contents(title: str, text: str, exhibits: Sequence[Exhibit]) -> bytes:
 
 
 def html_page(
-    exhibits: Sequence[Exhibit], files: Mapping[str, Mapping[str, bytes]], **texts: Any
+    exhibits: Sequence[Exhibit],
+    files: Mapping[str, Mapping[str, bytes]],
+    show: Show,
+    **texts: Any,
 ) -> bytes:
     """Renders a page as one HTML file with everything in it.
 
     Args:
         exhibits: Its parts, in their order.
         files: By the name of an exhibit, its files, which lie beside the page.
+        show: What stands on the page as a table.
         texts: `title`, `about`, `problems` and `warning`.
 
     Returns:
@@ -86,6 +90,7 @@ def html_page(
     environment = Environment(
         loader=PackageLoader("sepsis_rl", "."), autoescape=True, undefined=StrictUndefined
     )
+    environment.tests["number"] = lambda text: len(text) < 24 and re.match(r"[-+−]?\d", text)
     parts = [
         {
             "name": exhibit.name,
@@ -94,8 +99,7 @@ def html_page(
             "image": base64.b64encode(files[exhibit.name].get(f"{exhibit.name}.png", b"")).decode(),
             # The same size of letters in all pictures.
             "width": round(95 * exhibit.figure.get_figwidth()) if exhibit.figure else 0,
-            "columns": list(exhibit.shown[0]) if exhibit.shown else [],
-            "cells": [[_cell(text) for text in row.values()] for row in exhibit.shown],
+            "rows": show[exhibit.name](exhibit.rows) if exhibit.name in show else [],
             "files": list(files[exhibit.name]),
         }
         for exhibit in exhibits
@@ -103,18 +107,12 @@ def html_page(
     return environment.get_template("page.html").render(parts=parts, **texts).encode()
 
 
-def _cell(text: str) -> dict[str, Any]:
-    return {"text": text, "number": bool(re.match(r"[-+−]?\d", text)) and len(text) < 24}
-
-
-def markdown_page(
-    folder: Path, show: Mapping[str, Callable[[Rows], Shown]], preface: str = ""
-) -> str:
+def markdown_page(folder: Path, show: Show, preface: str = "") -> str:
     """Renders a page as Markdown from the files that lie in its folder.
 
     Args:
         folder: With `CONTENTS`; a CSV or picture that is not there is left out.
-        show: By the name of an exhibit, what makes its rows those that stand on the page.
+        show: What stands on the page as a table.
         preface: Markdown between the page's own text and the first exhibit.
     """
     page, *exhibits = _read_rows(folder / CONTENTS)

@@ -27,11 +27,7 @@ def test_cells_have_their_numbers():
     }
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["x", "y", "z"]
-
-
-def test_limits_are_those_of_all_panels():
-    image = heat_map(Figure().subplots(), np.array([[2.0]]), limits=(1, 5))
-    assert image.get_clim() == (1, 5)
+    assert heat_map(axes, values, limits=(1, 5)).get_clim() == (1, 5)  # those of all panels
 
 
 def test_doses_given_by_a_policy():

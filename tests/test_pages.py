@@ -28,7 +28,7 @@ def show(rows):
 def exhibits():
     figure = Figure(figsize=(1, 1))
     return [
-        Exhibit("1-table", "A <table>", "x < 1 & y.", ROWS, shown=show(ROWS)),
+        Exhibit("1-table", "A <table>", "x < 1 & y.", ROWS),
         Exhibit("2-picture", "A picture", "As drawn.", ROWS[:1], figure),
     ]
 
@@ -57,11 +57,12 @@ def test_a_page_in_markdown(exhibits, tmp_path):
 def test_a_page_in_html(exhibits):
     files = {exhibit.name: files_of(exhibit) for exhibit in exhibits}
     texts = {"title": "All", "about": "About.", "problems": ["<b>"], "warning": "Careful."}
-    page = html_page(exhibits, files, **texts).decode()
+    page = html_page(exhibits, files, {"1-table": show}, **texts).decode()
     assert "A &lt;table&gt;" in page
     assert "<b>" not in page
     assert page.count("data:image/png;base64,") == 1
     assert "width: 95px" in page
+    assert '<td>a|b</td><td class="number">0.5</td>' in page
 
 
 def test_the_committed_page_is_made_of_the_files_beside_it():

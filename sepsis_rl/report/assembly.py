@@ -19,11 +19,11 @@ from sepsis_rl.pages import (
     markdown_page,
     save,
 )
-from sepsis_rl.report.claims import claims, claims_shown
 from sepsis_rl.report.experiment import Experiment, read_experiment
 from sepsis_rl.report.figures import actions, patients, survival, training
 from sepsis_rl.report.figures.variations import variations
-from sepsis_rl.report.protocol import Protocol, carry_out, patients_to_treat
+from sepsis_rl.report.findings import claims, claims_shown
+from sepsis_rl.report.protocol import Protocol, carry_out
 
 PAGE: Final = "report.html"
 MARKDOWN: Final = "report.md"
@@ -53,30 +53,21 @@ def write_report(folders: Sequence[str | Path], output: Path, *, tries: int = 50
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"--output {output} exists already; give another name")
     experiment = read_experiment(folders)
+    protocol = carry_out(experiment, tries=tries)
     with progress_bar() as progress:
-        task = progress.add_task(
-            f"Carrying out the essay's protocol {tries:,} times",
-            total=patients_to_treat(experiment, tries),
-        )
-        protocol = carry_out(
-            experiment, tries=tries, advance=lambda count: progress.advance(task, count)
-        )
-        task = progress.add_task("Drawing", total=None)
+        progress.add_task("Drawing", total=None)
         exhibits = draw(experiment, protocol)
-        progress.update(task, total=1, completed=1)
-        task = progress.add_task("Writing", total=len(exhibits))
-        files = {}
-        for exhibit in exhibits:
+    files = {}
+    with progress_bar() as progress:
+        for exhibit in progress.track(exhibits, description="Writing"):
             files[exhibit.name] = files_of(exhibit)
             save(output, files[exhibit.name])
-            progress.advance(task)
     about, problems = _about(experiment, tries), experiment.problems
     save(output, {CONTENTS: list_contents(TITLE, "\n\n".join([about, *problems]), exhibits)})
-    page = html_page(
-        exhibits, files, title=TITLE, about=about, problems=problems, warning=NOT_FOR_CLINICAL_USE
-    )
+    texts = {"title": TITLE, "about": about, "warning": NOT_FOR_CLINICAL_USE}
+    page = html_page(exhibits, files, SHOWN, problems=problems, **texts)
     save(output, {MARKDOWN: markdown_page(output, SHOWN).encode(), PAGE: page})
-    _print(exhibits[0], experiment.problems, output)
+    _print(exhibits[0], problems, output)
 
 
 def draw(experiment: Experiment, protocol: Protocol) -> list[Exhibit]:
@@ -104,10 +95,11 @@ def _about(experiment: Experiment, tries: int) -> str:
     data = experiment.data.train
     steps = sorted({int(member.steps[-1]) for member in experiment.members})
     trained = " or ".join(f"{step:,}" for step in steps)
+    settings = ", ".join(dict.fromkeys(member.setting for member in experiment.members))
     elsewhere = {member.data.content_hash for member in experiment.elsewhere}
     more = f", and on {len(elsewhere)} other data sets" if elsewhere else ""
     return (
-        f"{len(experiment.members)} members ({', '.join(experiment.settings)}), trained for "
+        f"{len(experiment.members)} members ({settings}), trained for "
         f"{trained} steps on {data.n_episodes:,} episodes of ICU-Sepsis (seed "
         f"{data.provenance.seed}){more}. Survival is 90-day survival; exact means solved from the "
         "simulator's own tables, without sampling. The essay's protocol is simulated "
@@ -120,7 +112,7 @@ def _print(found: Exhibit, problems: Sequence[str], output: Path) -> None:
     table = framed_table("The essay's claims", NOT_FOR_CLINICAL_USE)
     for column in ("the essay", "is it true?"):
         table.add_column(column, ratio=1)
-    for row in found.shown:
+    for row in claims_shown(found.rows):
         table.add_row(row["the essay"], row["is it true?"], end_section=True)
     console.print(table)
     for problem in problems:

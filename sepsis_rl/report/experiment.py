@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from sepsis_rl.policies import Policy, clinician_policy, optimal_policy, random_
 from sepsis_rl.runs.finished import Run, read_run
 from sepsis_rl.runs.history import Curve, Member, read_curve, read_members, short_name
 
+T = TypeVar("T")
 ESSAY_ORDER: Final = ("CQL", "BC", "DQN")
 SHARED_SETTINGS: Final = ("gamma", "learning_rate", "tau", "double_q", "min_action_count")
 """Settings that all members of the grid share, beside the network's shape."""
@@ -47,7 +48,7 @@ class Experiment:
     Attributes:
         mdp: The decision process.
         data: Of the first usable run; `members` were trained on it.
-        members: The grid, by algorithm, alpha and seed.
+        members: The grid, by algorithm, alpha and seed; one at least.
         elsewhere: The same settings on other episodes of the same number, by data seed; maybe for
             fewer steps.
         variations: One thing varied: number of episodes, learning rate or network.
@@ -97,11 +98,6 @@ class Experiment:
         return {algorithm: members for algorithm, members in groups.items() if members}
 
     @property
-    def settings(self) -> list[str]:
-        """The settings of the grid: BC, DQN, then CQL by alpha."""
-        return list(dict.fromkeys(member.setting for member in self.members))
-
-    @property
     def references(self) -> Mapping[str, Policy]:
         """The policies that others are compared with: random, clinician and optimum."""
         return _references(self.mdp)
@@ -113,13 +109,11 @@ class Experiment:
 
     def exact(self, policy: Policy) -> PolicyValue:
         """What a policy is worth exactly."""
-        value: PolicyValue = self._once(policy, lambda: exact_value(self.mdp, policy))
-        return value
+        return self._once(policy, lambda: exact_value(self.mdp, policy))
 
     def loss(self, member: Member) -> Curve:
         """The training loss as it was logged; empty if it was not."""
-        curve: Curve = self._once((member, "loss"), lambda: read_curve(member, "train/loss"))
-        return curve
+        return self._once((member, "loss"), lambda: read_curve(member, "train/loss"))
 
     def start_values(self, member: Member) -> FloatArray:
         """Exact values of the evaluated policies at the member's own γ, (evaluations,).
@@ -132,19 +126,19 @@ class Experiment:
             values = [exact_value(self.mdp, own, gamma=gamma).value for own in member.policies()]
             return np.array(values)
 
-        values: FloatArray = self._once((member, "start"), solve)
-        return values
+        return self._once((member, "start"), solve)
 
     def is_below(self, member: Member) -> BoolArray:
         """Whether the network's value of the start is a lower bound, (evaluations,)."""
         below: BoolArray = member.metrics["value_estimate"] <= self.start_values(member)
         return below
 
-    def _once(self, key: Any, compute: Callable[[], Any]) -> Any:
+    def _once(self, key: Any, compute: Callable[[], T]) -> T:
         """Reads or solves a thing when it is first asked for."""
         if key not in self._known:
             self._known[key] = compute()
-        return self._known[key]
+        known: T = self._known[key]
+        return known
 
 
 def read_experiment(folders: Sequence[str | Path]) -> Experiment:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import scipy.stats
 
+from sepsis_rl.pages import Exhibit
 from sepsis_rl.policies import Policy
 from sepsis_rl.report.experiment import ESSAY_ORDER, Experiment
 from sepsis_rl.report.protocol import REPORTED, Protocol, share_in_order
-from sepsis_rl.report.statistics import Difference, difference, paired, pooled_variance
+from sepsis_rl.report.statistics import Difference, by_data_set, difference, paired, pooled_variance
 
+FEWEST_DATA_SETS: Final = 5
 ADMISSIONS: Final = 20_000
 LIVES: Final = 1600
 COVERAGE: Final = 0.517
@@ -49,6 +51,38 @@ def claim(text: str, threshold: str) -> Callable[[Examination], Examination]:
     return enter
 
 
+def claims(experiment: Experiment, protocol: Protocol) -> Exhibit:
+    """Holds the essay's claims against what the runs show."""
+    rows = [
+        {"claim": claim, "threshold": threshold, **examine(experiment, protocol)._asdict()}
+        for claim, threshold, examine in CLAIMS
+    ]
+    data_sets = len(by_data_set(experiment, []))
+    few = f" Only {data_sets} of the {FEWEST_DATA_SETS} data sets are there."
+    return Exhibit(
+        name="0-claims",
+        title="The essay's claims",
+        text="Exact survival of the last checkpoints. A difference is a mean over data sets, each "
+        f"the mean of its training seeds after {experiment.common_step:,} steps, with a 95 % "
+        "paired-t interval over data sets. The last column was written down before the runs were "
+        f"looked at.{few if data_sets < FEWEST_DATA_SETS else ''}",
+        rows=rows,
+    )
+
+
+def claims_shown(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The claims as they stand on a page."""
+    return [
+        {
+            "the essay": row["claim"],
+            "is it true?": f"{row['verdict']}: {row['exact']}",
+            "could its protocol show it?": row["protocol"],
+            "counts as true": row["threshold"],
+        }
+        for row in rows
+    ]
+
+
 @claim(
     "CQL 86.0 > BC 84.0 > DQN 82.0 > random 81.7 %",
     "each of the three differences lies above 0 with its whole interval",
@@ -79,19 +113,19 @@ def _order(experiment: Experiment, protocol: Protocol) -> Finding:
     "in every run the mean of the last ten points is above 1 and 100 times the smallest",
 )
 def _explosion(experiment: Experiment, protocol: Protocol) -> Finding:
-    losses = {
-        algorithm: [curve.values for curve in map(experiment.loss, members) if len(curve.values)]
+    curves = {
+        algorithm: [experiment.loss(member).values for member in members]
         for algorithm, members in experiment.compared.items()
     }
+    losses = {name: [loss for loss in own if len(loss)] for name, own in curves.items()}
     ends = {name: [float(loss[-10:].mean()) for loss in own] for name, own in losses.items()}
     if not ends.get("DQN"):
         return Finding(NOT_EXAMINED, "needs DQN")
-    lowest = [float(loss.min()) for loss in losses["DQN"]]
-    exploded = [end > max(1, 100 * low) for end, low in zip(ends["DQN"], lowest, strict=True)]
-    exact = f"its loss ends at {_range(ends['DQN'])}"
-    if ends.get("CQL"):
-        exact += f", that of CQL at {_range(ends['CQL'])}"
-    return Finding(HOLDS if all(exploded) else FAILS, exact)
+    exploded = [loss[-10:].mean() > max(1, 100 * loss.min()) for loss in losses["DQN"]]
+    told = f", that of CQL at {_range(ends['CQL'])}" if ends.get("CQL") else ""
+    return Finding(
+        HOLDS if all(exploded) else FAILS, f"its loss ends at {_range(ends['DQN'])}{told}"
+    )
 
 
 @claim(
@@ -137,18 +171,15 @@ def _seed_spread(experiment: Experiment, protocol: Protocol) -> Finding:
     small, large = (pooled_variance(own, np.array([m.survival for m in own])) for own in groups)
     if small is None or large is None:
         return Finding(NOT_EXAMINED, "needs two seeds of small and large α", "")
-    rates = protocol.rates
-    highest = [np.stack([rates[member].max(axis=0) for member in own]) for own in groups]
-    reported = [pooled_variance(own, best) for own, best in zip(groups, highest, strict=True)]
-    spreads = [found.variance for found in reported if found is not None]
-    wider = float((spreads[0] > spreads[1]).mean())
-    ratio = float(small.variance / large.variance)
-    p = float(scipy.stats.f.sf(ratio, small.freedom, large.freedom))
-    deviations = [100 * float(found.variance) ** 0.5 for found in (small, large)]
+    best = {member: protocol.rates[member].max(axis=0) for member in members}
+    spreads = [pooled_variance(own, np.stack([best[m] for m in own])) for own in groups]
+    wider = np.mean(np.greater(*(variance for variance, _ in filter(None, spreads))))
+    ratio = float(small[0] / large[0])
+    p = float(scipy.stats.f.sf(ratio, small[1], large[1]))
     return Finding(
         HOLDS if p < 0.05 else UNDECIDED,
-        f"standard deviation {deviations[0]:.2f} points at small, {deviations[1]:.2f} at large α; "
-        f"F = {ratio:.2f}, p = {p:.3f}",
+        f"standard deviation {100 * small[0] ** 0.5:.2f} points at small, "
+        f"{100 * large[0] ** 0.5:.2f} at large α; F = {ratio:.2f}, p = {p:.3f}",
         f"no: it finds more spread at small α in {100 * wider:.0f} % of the tries; "
         "its own noise, some 4 points for 100 patients, covers it",
     )
@@ -191,23 +222,16 @@ def _most_frequent(experiment: Experiment, policy: Policy) -> tuple[list[int], f
 def _rare_actions(experiment: Experiment, protocol: Protocol) -> Finding:
     alive = ~experiment.mdp.terminal
     unseen = (experiment.data.pair_counts == 0) & alive[:, None]
-    q = {
-        algorithm: [member.scores for member in members]
-        for algorithm, members in experiment.compared.items()
-        if algorithm != "BC"
-    }
-    if len(q) < 2:
+    if not {"CQL", "DQN"} <= experiment.compared.keys():
         return Finding(NOT_EXAMINED, "needs CQL and DQN", "")
-    means = {
-        algorithm: [float(scores[unseen].mean()) for scores in own] for algorithm, own in q.items()
-    }
-    deviations = [float(scores[alive].std(axis=1).mean()) for scores in q["DQN"]]
-    is_flat = min(means["DQN"]) >= 0 and max(means["DQN"]) <= 1 and max(deviations) < 0.1
+    cql, dqn = ([member.scores for member in experiment.compared[name]] for name in ("CQL", "DQN"))
+    low, flat = ([float(scores[unseen].mean()) for scores in own] for own in (cql, dqn))
+    deviations = [float(scores[alive].std(axis=1).mean()) for scores in dqn]
+    is_flat = min(flat) >= 0 and max(flat) <= 1 and max(deviations) < 0.1
     return Finding(
-        HOLDS if max(means["CQL"]) < 0 and is_flat else FAILS,
-        f"CQL's mean over them is {min(means['CQL']):.2f} to {max(means['CQL']):.2f}; DQN's "
-        f"{_range(means['DQN'])}, with a standard deviation over a state's actions of "
-        f"{_range(deviations)}",
+        HOLDS if max(low) < 0 and is_flat else FAILS,
+        f"CQL's mean over them is {min(low):.2f} to {max(low):.2f}; DQN's {_range(flat)}, with a "
+        f"standard deviation over a state's actions of {_range(deviations)}",
     )
 
 
@@ -282,9 +306,9 @@ def _above_zero(differences: Sequence[Difference | None]) -> str:
     there = [found for found in differences if found is not None]
     if len(there) < len(differences):
         return NOT_EXAMINED
-    if all(found.low > 0 for found in there):
-        return HOLDS
-    return FAILS if any(found.high < 0 for found in there) else UNDECIDED
+    if any(found.high < 0 for found in there):
+        return FAILS
+    return HOLDS if all(found.low > 0 for found in there) else UNDECIDED
 
 
 def _range(values: Sequence[float]) -> str:

@@ -13,13 +13,14 @@ off at 100 steps.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import torch
 
+from sepsis_rl.display import progress_bar
 from sepsis_rl.evaluation import Stage
 from sepsis_rl.mdp import FloatArray, TabularMDP
 from sepsis_rl.policies import Policy
@@ -37,12 +38,7 @@ _AT_ONCE: Final = 400_000  # patients times policies: bounds the memory of a rol
 
 
 def evaluation_rates(
-    mdp: TabularMDP,
-    policies: Sequence[Policy],
-    *,
-    seed: int,
-    tries: int,
-    advance: Callable[[int], None] = lambda count: None,
+    mdp: TabularMDP, policies: Sequence[Policy], *, seed: int, tries: int
 ) -> FloatArray:
     """Evaluates policies on 100 patients, again and again on others.
 
@@ -52,7 +48,6 @@ def evaluation_rates(
             draws them anew.
         seed: Of the patients.
         tries: How often. The first is the one on record.
-        advance: Told how many patients were treated since it was last told.
 
     Returns:
         Share of the patients who survive, (policies, tries).
@@ -68,47 +63,7 @@ def evaluation_rates(
         rates.append(
             rollout.survived.view(len(policies), count, PATIENTS).double().mean(-1).numpy()
         )
-        advance(count * PATIENTS * len(policies))
     return np.concatenate(rates, axis=1)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Three ways to choose a member's checkpoint.
-
-    The ways are `last`, `protocol`, the best by the essay's protocol on 100 patients of the
-    member's seed, and `exact`, the best by exact survival: the ceiling of any choice.
-
-    Attributes:
-        evaluations: By way the evaluation that it chooses, counted from 0; the first of equals, as
-            the essay's code does.
-        survival: By way the exact survival of its choice.
-        reported: What the protocol reports for its choice, a share of 100 patients.
-    """
-
-    evaluations: Mapping[str, int]
-    survival: Mapping[str, float]
-    reported: float
-
-
-def choose(member: Member, rates: FloatArray) -> Choice:
-    """Chooses a member's checkpoint in three ways.
-
-    Args:
-        member: The member.
-        rates: Of its evaluations, (evaluations, tries); the first try counts.
-    """
-    exact = member.metrics["survival_exact"]
-    evaluations = {
-        "last": len(exact) - 1,
-        "protocol": int(rates[:, 0].argmax()),
-        "exact": int(exact.argmax()),
-    }
-    return Choice(
-        evaluations=evaluations,
-        survival={way: float(exact[at]) for way, at in evaluations.items()},
-        reported=float(rates[:, 0].max()),
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +72,6 @@ class Protocol:
 
     Attributes:
         rates: For each member of the grid, (evaluations, tries).
-        choices: For each member.
         random: The best of 20 evaluations of four algorithms that all act uniformly at random,
             (seeds, 4, tries).
         random_on_others: The same of one of them, had each evaluation met other patients,
@@ -125,63 +79,56 @@ class Protocol:
     """
 
     rates: Mapping[Member, FloatArray]
-    choices: Mapping[Member, Choice]
     random: FloatArray
     random_on_others: FloatArray
 
-    def survival(self, member: Member, kind: str) -> float:
-        """Survival of a member: `exact`, that of its last policy, or as the essay `reported` it."""
-        return member.survival if kind == "exact" else self.choices[member].reported
+    def on_record(self, member: Member) -> float:
+        """What the essay would have reported of a member: its best evaluation of the first try."""
+        return float(self.rates[member][:, 0].max())
 
     def reported(self, members: Sequence[Member]) -> FloatArray:
         """What the essay would report of a setting's members, (tries,)."""
         mean: FloatArray = np.mean([self.rates[member].max(axis=0) for member in members], axis=0)
         return mean
 
+    def choices(self, member: Member) -> dict[str, int]:
+        """A member's checkpoint, chosen in three ways.
 
-def carry_out(
-    experiment: Experiment, *, tries: int, advance: Callable[[int], None] = lambda count: None
-) -> Protocol:
+        Returns:
+            By way the evaluation that it chooses, counted from 0; the first of equals, as the
+            essay's code does. The ways are `last`, `protocol`, the best by the essay's protocol on
+            100 patients of the member's seed, and `exact`, the best by exact survival: the ceiling
+            of any choice.
+        """
+        return {
+            "last": len(member.steps) - 1,
+            "protocol": int(self.rates[member][:, 0].argmax()),
+            "exact": int(member.metrics["survival_exact"].argmax()),
+        }
+
+
+def carry_out(experiment: Experiment, *, tries: int) -> Protocol:
     """Carries out the essay's protocol on the grid and on policies that act at random.
 
     Args:
         experiment: Its members keep their seeds for patients, as in the essay.
         tries: How often.
-        advance: Told how many patients were treated since it was last told.
     """
-    mdp = experiment.mdp
-    rates = {
-        member: evaluation_rates(
-            mdp, member.policies(), seed=member.seed, tries=tries, advance=advance
-        )
-        for member in experiment.members
-    }
-    random = experiment.references["random"]
+    mdp, random = experiment.mdp, experiment.references["random"]
     four_times_twenty = [random] * (len(REPORTED) * EVALUATIONS)
-    alike = [
-        evaluation_rates(mdp, four_times_twenty, seed=seed, tries=tries, advance=advance)
-        .reshape(len(REPORTED), EVALUATIONS, tries)
-        .max(axis=1)
-        for seed in SEEDS
-    ]
-    others = [
-        evaluation_rates(mdp, [random], seed=-seed, tries=EVALUATIONS * tries, advance=advance)
-        .reshape(EVALUATIONS, tries)
-        .max(axis=0)
-        for seed in SEEDS
-    ]
-    return Protocol(
-        rates=rates,
-        choices={member: choose(member, of_member) for member, of_member in rates.items()},
-        random=np.stack(alike),
-        random_on_others=np.stack(others),
-    )
-
-
-def patients_to_treat(experiment: Experiment, tries: int) -> int:
-    """How many patients `carry_out` treats: what its progress counts to."""
-    policies = sum(len(member.steps) for member in experiment.members)
-    return (policies + len(SEEDS) * (len(REPORTED) + 1) * EVALUATIONS) * tries * PATIENTS
+    alike, others = [], []
+    told = f"Carrying out the essay's protocol {tries:,} times"
+    with progress_bar() as progress:
+        rates = {
+            member: evaluation_rates(mdp, member.policies(), seed=member.seed, tries=tries)
+            for member in progress.track(experiment.members, description=told)
+        }
+        for seed in progress.track(SEEDS, description=f"{told}, at random"):
+            best = evaluation_rates(mdp, four_times_twenty, seed=seed, tries=tries)
+            alike.append(best.reshape(len(REPORTED), EVALUATIONS, tries).max(axis=1))
+            best = evaluation_rates(mdp, [random], seed=-seed, tries=EVALUATIONS * tries)
+            others.append(best.reshape(EVALUATIONS, tries).max(axis=0))
+    return Protocol(rates=rates, random=np.stack(alike), random_on_others=np.stack(others))
 
 
 def share_in_order(reported: Sequence[FloatArray]) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -15,14 +14,12 @@ from sepsis_rl.report.experiment import Experiment
 from sepsis_rl.runs.history import Member
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A mean difference of exact survival over data sets, with its 95 % paired-t interval."""
+class Difference(NamedTuple):
+    """A mean difference of exact survival, with its 95 % paired-t interval."""
 
     mean: float
     low: float
     high: float
-    data_sets: int
 
     def __str__(self) -> str:
         return f"{100 * self.mean:+.2f} ({100 * self.low:+.2f}, {100 * self.high:+.2f}) points"
@@ -39,13 +36,11 @@ def difference(experiment: Experiment, first: str, second: str) -> Difference | 
     Returns:
         The difference, or None with fewer than two data sets that have both.
     """
-    gaps = []
-    for members in by_data_set(experiment, [first, second]).values():
-        ours, theirs = (_mean_of(experiment, members, name) for name in (first, second))
-        gaps.append(ours - theirs)
-    if len(gaps) < 2:
-        return None
-    return paired(np.array(gaps), np.zeros(len(gaps)))
+    means = [
+        [_mean_of(experiment, members, name) for name in (first, second)]
+        for members in by_data_set(experiment, [first, second]).values()
+    ]
+    return paired(*np.array(means).T) if len(means) > 1 else None
 
 
 def by_data_set(experiment: Experiment, needed: Sequence[str]) -> dict[str, list[Member]]:
@@ -74,17 +69,10 @@ def paired(first: FloatArray, second: FloatArray) -> Difference:
     gaps = np.asarray(first) - np.asarray(second)
     n, mean = len(gaps), float(gaps.mean())
     margin = float(scipy.stats.t.ppf(0.975, n - 1) * gaps.std(ddof=1) / math.sqrt(n))
-    return Difference(mean, mean - margin, mean + margin, n)
+    return Difference(mean, mean - margin, mean + margin)
 
 
-class PooledVariance(NamedTuple):
-    """A variance within groups, (...), and its degrees of freedom."""
-
-    variance: FloatArray
-    freedom: int
-
-
-def pooled_variance(members: Sequence[Member], values: FloatArray) -> PooledVariance | None:
+def pooled_variance(members: Sequence[Member], values: FloatArray) -> tuple[FloatArray, int] | None:
     """Variance over seeds within alpha.
 
     Args:
@@ -92,11 +80,11 @@ def pooled_variance(members: Sequence[Member], values: FloatArray) -> PooledVari
         values: For each member, (members, ...).
 
     Returns:
-        The variance, or None where no alpha has two seeds.
+        The variance, (...), and its degrees of freedom; None where no alpha has two seeds.
     """
     by_alpha: dict[float, list[FloatArray]] = {}
     for member, value in zip(members, values, strict=True):
         by_alpha.setdefault(member.alpha, []).append(value)
     squares = [len(rows) * np.var(rows, axis=0) for rows in by_alpha.values()]
     freedom = sum(len(rows) - 1 for rows in by_alpha.values())
-    return PooledVariance(np.sum(squares, axis=0) / freedom, freedom) if freedom else None
+    return (np.sum(squares, axis=0) / freedom, freedom) if freedom else None

@@ -1,27 +1,26 @@
-"""How near estimates come to the truth, and what choosing by them costs: figures of a scorecard."""
+"""How near estimates come to the truth, and what choosing by them costs: a scorecard's tables."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import scipy.stats
 
-from sepsis_rl.mdp import BoolArray, FloatArray
+from sepsis_rl.mdp import FloatArray
 from sepsis_rl.ope import ESTIMATORS, Estimator
-from sepsis_rl.ope.criteria import regret, regret_of_chance
+from sepsis_rl.ope.criteria import Criterion, regret, regret_of_chance
 from sepsis_rl.policies import Policy
 
-Rule = Estimator | Literal["wis_lower", "two_stage"]
-RULES: Final[tuple[Rule, ...]] = (*ESTIMATORS, "wis_lower", "two_stage")
+CRITERIA_KEPT: Final[tuple[Criterion, ...]] = ("wis_lower", "two_stage")
+RULES: Final[tuple[Estimator | Criterion, ...]] = (*ESTIMATORS, *CRITERIA_KEPT)
 """What a policy can be chosen by: an estimate's largest, or a criterion of `ope.criteria`."""
 
-Verdict = Literal["better", "no better", "worse"]
-VERDICTS: Final[tuple[Verdict, ...]] = get_args(Verdict)
+Row = dict[str, Any]
+"""A row of a table, by column."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,16 +43,15 @@ class KnownPolicy:
     is_of_a_run: bool = False
 
 
-@dataclass(frozen=True, eq=False)
-class Estimates:
+class Estimates(NamedTuple):
     """What a data set says of the policies; of several data sets, with a leading dimension more.
 
     Attributes:
         estimate: float64 (estimators, policies), in the order of `ESTIMATORS`.
         low: Lower ends of 95 % intervals, likewise.
         high: Upper ends, likewise.
-        criteria: float64 (2, policies): `wis_lower` and `two_stage` among the candidates;
-            -infinity for what they do not choose.
+        criteria: float64 (2, policies): `CRITERIA_KEPT` among the candidates; -infinity for what
+            they do not choose.
         survival: float64 (policies,), exact survival of the policies *as they were scored*:
             deterministic ones are softened toward the behavior of the data set.
         ess: float64 (policies,), effective sample size.
@@ -68,114 +66,10 @@ class Estimates:
     ess: FloatArray
     unseen_rate: FloatArray
 
-    def of(self, kept: BoolArray) -> Estimates:
-        """Those of some of the policies, bool (policies,)."""
-        return Estimates(
-            *(getattr(self, field.name)[..., kept] for field in dataclasses.fields(self))
-        )
-
-    @classmethod
-    def stack(cls, parts: Sequence[Estimates]) -> Estimates:
-        """Those of several data sets."""
-        return cls(
-            *(
-                np.stack([getattr(part, field.name) for part in parts])
-                for field in dataclasses.fields(cls)
-            )
-        )
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """How near estimates come to the exact survival of the policies as they were scored.
-
-    Attributes:
-        bias: Mean error.
-        rmse: Root of the mean squared error.
-        coverage: Share of the 95 % intervals that hold the exact value; NaN without intervals.
-        width: Mean width of the intervals.
-    """
-
-    bias: float = math.nan
-    rmse: float = math.nan
-    coverage: float = math.nan
-    width: float = math.nan
-
-
-@dataclass(frozen=True)
-class RuleFigures:
-    """A row of `scorecard.csv`: a rule at a number of episodes.
-
-    Attributes:
-        episodes: Of each data set.
-        data_sets: How many.
-        rule: Estimator or criterion.
-        accuracy: Over policies and data sets; NaN for a criterion, which estimates nothing.
-        rank_correlation: Spearman's, between the rule's values of the candidates and their exact
-            survival, mean over data sets. NaN for `two_stage`, which ranks only half of them.
-        regret: Exact survival of the best candidate minus that of the one chosen, mean.
-        regret_se: Its standard error.
-        chance_regret: What choosing blindly loses on average.
-        minus_chance: `regret` minus `chance_regret`.
-        minus_chance_low: Lower end of its 95 % interval over data sets (Student's t).
-        minus_chance_high: Upper end.
-        verdict: "better" or "worse" than chance where that interval leaves 0 out.
-        ess_median: Median effective sample over policies and data sets.
-    """
-
-    episodes: int
-    data_sets: int
-    rule: Rule
-    accuracy: Accuracy
-    rank_correlation: float
-    regret: float
-    regret_se: float
-    chance_regret: float
-    minus_chance: float
-    minus_chance_low: float
-    minus_chance_high: float
-    verdict: Verdict
-    ess_median: float
-
-
-@dataclass(frozen=True)
-class PolicyFigures:
-    """A row of `scorecard-policies.csv`: an estimator's figures of a policy.
-
-    Attributes:
-        policy: Its name.
-        kind: What figures gather it under.
-        is_candidate: Whether rules choose among it and others.
-        episodes: Of each data set.
-        estimator: Which.
-        exact: Exact survival of the policy.
-        exact_softened: The same as scored, mean over data sets.
-        estimate: Mean over data sets.
-        estimate_low: The 2.5th percentile over data sets.
-        estimate_high: The 97.5th.
-        accuracy: Over data sets.
-        ess_median: Median effective sample.
-        unseen_rate: Mean share of decisions that a data set never has.
-    """
-
-    policy: str
-    kind: str
-    is_candidate: bool
-    episodes: int
-    estimator: Estimator
-    exact: float
-    exact_softened: float
-    estimate: float
-    estimate_low: float
-    estimate_high: float
-    accuracy: Accuracy
-    ess_median: float
-    unseen_rate: float
-
 
 def summarize_rules(
     episodes: int, estimates: Estimates, policies: Sequence[KnownPolicy]
-) -> list[RuleFigures]:
+) -> list[Row]:
     """How well each rule does at a number of episodes.
 
     Errors are taken against the exact survival of the policies as they were scored, over all
@@ -187,45 +81,52 @@ def summarize_rules(
         policies: Which.
 
     Returns:
-        By rule, in the order of `RULES`.
+        By rule, in the order of `RULES`, the columns of `scorecard.csv`. A criterion estimates
+        nothing and has no accuracy. `rank_correlation` is Spearman's, between the rule's values of
+        the candidates and their exact survival, mean over data sets; `two_stage` has none, since it
+        ranks only half of them. `regret` is the exact survival of the best candidate minus that of
+        the one chosen, mean over data sets, `regret_se` its standard error, `chance_regret` what
+        choosing blindly loses on average, and `minus_chance` the difference of the two with its
+        95 % interval over data sets (Student's t). `verdict` is "better" or "worse" than chance
+        where that interval leaves 0 out. `ess_median` is the median effective sample over policies
+        and data sets.
     """
-    accuracies = [_accuracy(estimates, index, slice(None)) for index in range(len(ESTIMATORS))]
     kept = np.array([known.is_candidate for known in policies])
     truth = np.array([known.survival for known in policies])[kept]
     values = np.concatenate([estimates.estimate, estimates.criteria], axis=1)[:, :, kept]
     values = np.where(np.isnan(values), -np.inf, values)
     chance = regret_of_chance(truth)
-    figures = []
+    rows = []
     for index, rule in enumerate(RULES):
         regrets = np.array([regret(row, truth) for row in values[:, index]])
         correlations = [_rank_correlation(row, truth) for row in values[:, index]]
-        se = float(regrets.std(ddof=1)) / math.sqrt(len(regrets))
+        se = float(scipy.stats.sem(regrets))
         minus_chance = float(regrets.mean()) - chance
         margin = float(scipy.stats.t.ppf(0.975, len(regrets) - 1)) * se
         low, high = minus_chance - margin, minus_chance + margin
-        figures.append(
-            RuleFigures(
-                episodes=episodes,
-                data_sets=len(regrets),
-                rule=rule,
-                accuracy=accuracies[index] if index < len(ESTIMATORS) else Accuracy(),
-                rank_correlation=math.nan if rule == "two_stage" else float(np.mean(correlations)),
-                regret=float(regrets.mean()),
-                regret_se=se,
-                chance_regret=chance,
-                minus_chance=minus_chance,
-                minus_chance_low=low,
-                minus_chance_high=high,
-                verdict="better" if high < 0 else "worse" if low > 0 else "no better",
-                ess_median=float(np.median(estimates.ess)),
-            )
+        rows.append(
+            {
+                "episodes": episodes,
+                "data_sets": len(regrets),
+                "rule": rule,
+                **_accuracy(estimates, index if rule in ESTIMATORS else None, slice(None)),
+                "rank_correlation": math.nan if rule == "two_stage" else np.mean(correlations),
+                "regret": regrets.mean(),
+                "regret_se": se,
+                "chance_regret": chance,
+                "minus_chance": minus_chance,
+                "minus_chance_low": low,
+                "minus_chance_high": high,
+                "verdict": "better" if high < 0 else "worse" if low > 0 else "no better",
+                "ess_median": np.median(estimates.ess),
+            }
         )
-    return figures
+    return rows
 
 
 def summarize_policies(
     episodes: int, estimates: Estimates, policies: Sequence[KnownPolicy]
-) -> list[PolicyFigures]:
+) -> list[Row]:
     """What each estimator says of each policy at a number of episodes.
 
     Args:
@@ -234,41 +135,53 @@ def summarize_policies(
         policies: Which.
 
     Returns:
-        By estimator and policy.
+        By estimator and policy the columns of `scorecard-policies.csv`: `exact` survival of the
+        policy, `exact_softened` that of the policy as it was scored, mean over data sets, and
+        `estimate`, mean over data sets, between their 2.5th and 97.5th percentiles; its accuracy
+        over data sets; the median effective sample; the mean share of decisions that a data set
+        never has.
     """
     return [
-        PolicyFigures(
-            policy=known.policy.name,
-            kind=known.kind,
-            is_candidate=known.is_candidate,
-            episodes=episodes,
-            estimator=estimator,
-            exact=known.survival,
-            exact_softened=float(estimates.survival[:, column].mean()),
-            estimate=float(estimates.estimate[:, index, column].mean()),
-            estimate_low=float(np.percentile(estimates.estimate[:, index, column], 2.5)),
-            estimate_high=float(np.percentile(estimates.estimate[:, index, column], 97.5)),
-            accuracy=_accuracy(estimates, index, column),
-            ess_median=float(np.median(estimates.ess[:, column])),
-            unseen_rate=float(estimates.unseen_rate[:, column].mean()),
-        )
+        {
+            "policy": known.policy.name,
+            "kind": known.kind,
+            "is_candidate": int(known.is_candidate),
+            "episodes": episodes,
+            "estimator": estimator,
+            "exact": known.survival,
+            "exact_softened": estimates.survival[:, column].mean(),
+            "estimate": estimates.estimate[:, index, column].mean(),
+            "estimate_low": np.percentile(estimates.estimate[:, index, column], 2.5),
+            "estimate_high": np.percentile(estimates.estimate[:, index, column], 97.5),
+            **_accuracy(estimates, index, column),
+            "ess_median": np.median(estimates.ess[:, column]),
+            "unseen_rate": estimates.unseen_rate[:, column].mean(),
+        }
         for index, estimator in enumerate(ESTIMATORS)
         for column, known in enumerate(policies)
     ]
 
 
-def _accuracy(estimates: Estimates, estimator: int, policies: int | slice) -> Accuracy:
+def _accuracy(estimates: Estimates, estimator: int | None, policies: int | slice) -> Row:
+    """How near an estimator comes to the exact survival of the policies as they were scored.
+
+    Returns:
+        Mean error; root of the mean squared error; share of the 95 % intervals that hold the exact
+        value, and their mean width, both NaN without intervals. All NaN without an estimator.
+    """
+    if estimator is None:
+        return dict.fromkeys(("bias", "rmse", "coverage", "width"), math.nan)
     at = (slice(None), estimator, policies)
     truth = estimates.survival[:, policies]
     error = estimates.estimate[at] - truth
     low, high = estimates.low[at], estimates.high[at]
     held = np.where(np.isnan(low), np.nan, (low <= truth) & (truth <= high))
-    return Accuracy(
-        bias=float(error.mean()),
-        rmse=math.sqrt(float(np.square(error).mean())),
-        coverage=float(held.mean()),
-        width=float((high - low).mean()),
-    )
+    return {
+        "bias": error.mean(),
+        "rmse": np.sqrt(np.square(error).mean()),
+        "coverage": held.mean(),
+        "width": (high - low).mean(),
+    }
 
 
 def _rank_correlation(values: FloatArray, truth: FloatArray) -> float:

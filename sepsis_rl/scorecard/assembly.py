@@ -7,13 +7,11 @@ found here is the best case.
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -24,25 +22,15 @@ from sepsis_rl.files import as_csv
 from sepsis_rl.mdp import load_icu_sepsis
 from sepsis_rl.pages import save
 from sepsis_rl.runs.finished import Run, read_run
-from sepsis_rl.scorecard.accuracy import (
-    Estimates,
-    KnownPolicy,
-    PolicyFigures,
-    RuleFigures,
-    summarize_policies,
-    summarize_rules,
-)
+from sepsis_rl.scorecard.accuracy import Estimates, summarize_policies, summarize_rules
 from sepsis_rl.scorecard.figure import draw
-from sepsis_rl.scorecard.judging import Judge, judge_all
+from sepsis_rl.scorecard.judging import DataSet, Judge, judge_all
 from sepsis_rl.scorecard.kept import check_output, first_comment, read_estimates, write_estimates
 from sepsis_rl.scorecard.known_policies import known_policies
 from sepsis_rl.scorecard.screen import print_scorecard
 
 SEEDS_APART: Final = 10_000_000
 """Data set k of seed s is collected with (s + 1) * SEEDS_APART + k, far from what runs train on."""
-
-DataSet = tuple[int, int]
-"""Number of episodes, and which data set of that size, counted from 0."""
 
 
 def scorecard(
@@ -77,63 +65,67 @@ def scorecard(
     processes = (os.cpu_count() or 1) if processes is None else processes
     _check_options(episodes, data_sets, seed, resamples, processes)
     first_seed = (seed + 1) * SEEDS_APART
+    seeds = range(first_seed, first_seed + data_sets)
     mdp = load_icu_sepsis()
     found = [read_run(folder) for folder in dict.fromkeys(Path(run).resolve() for run in runs)]
-    _check_seeds(found, range(first_seed, first_seed + data_sets))
+    _check_seeds(found, seeds)
     policies = known_policies(mdp, found)
     judge = Judge(mdp, tuple(policies), resamples)
-    sizes = sorted(episodes, reverse=True)
-    tasks = {(size, k): (size, first_seed + k) for k in range(data_sets) for size in sizes}
-    configurations = {key: judge.configuration(*task) for key, task in tasks.items()}
-    comment = first_comment(configurations)
-    check_output(output, comment)
-    finished = _judge(judge, tasks, configurations, output / "estimates", processes)
-    estimates = {
-        size: Estimates.stack([finished[size, k] for k in range(data_sets)]) for size in episodes
+    paths = {
+        (size, own): output / "estimates" / f"{size}-{own - first_seed}.npz"
+        for own in seeds
+        for size in sorted(episodes, reverse=True)
     }
-    by_rule, by_policy = [], []
-    for size, own in estimates.items():
-        by_rule += summarize_rules(size, own, policies)
-        by_policy += summarize_policies(size, own, policies)
-    among_runs = _among_runs(estimates, policies)
+    comment = first_comment([judge.configuration(*data_set) for data_set in paths])
+    check_output(output, comment)
+    finished = _judge(judge, paths, processes)
+    learned = [known for known in policies if known.is_of_a_run]
+    by_rule, by_policy, among_runs = [], [], []
+    for size in episodes:
+        parts = zip(*(finished[size, own] for own in seeds), strict=True)
+        estimates = Estimates(*map(np.stack, parts))
+        by_rule += summarize_rules(size, estimates, policies)
+        by_policy += summarize_policies(size, estimates, policies)
+        if len(learned) > 1:
+            is_learned = [known.is_of_a_run for known in policies]
+            of_runs = Estimates(*(values[..., is_learned] for values in estimates))
+            among_runs += [
+                row
+                for row in summarize_rules(size, of_runs, learned)
+                if row["rule"] != "two_stage"  # which has screened among all candidates
+            ]
     files = {
-        "scorecard.csv": as_csv(_rows(by_rule), comment),
-        "scorecard-policies.csv": as_csv(_rows(by_policy), comment),
+        "scorecard.csv": as_csv(by_rule, comment),
+        "scorecard-policies.csv": as_csv(by_policy, comment),
         **picture(draw(by_policy, data_sets), "scorecard"),
     }
     if among_runs:
-        files["scorecard-runs.csv"] = as_csv(_rows(among_runs), comment)
+        files["scorecard-runs.csv"] = as_csv(among_runs, comment)
     save(output, files)
     print_scorecard(by_rule, among_runs, policies, [output / name for name in files])
 
 
-def _judge(
-    judge: Judge,
-    tasks: Mapping[DataSet, tuple[int, int]],
-    configurations: Mapping[DataSet, dict[str, Any]],
-    folder: Path,
-    processes: int,
-) -> dict[DataSet, Estimates]:
-    """Judges the data sets that are not in the folder yet, and keeps each there."""
-    paths = {(size, k): folder / f"{size}-{k}.npz" for size, k in tasks}
+def _judge(judge: Judge, paths: Mapping[DataSet, Path], processes: int) -> dict[DataSet, Estimates]:
+    """Judges the data sets whose files are not there yet, and keeps each in its file."""
     finished = {
-        key: read_estimates(path, configurations[key])
-        for key, path in paths.items()
+        data_set: read_estimates(path, judge.configuration(*data_set))
+        for data_set, path in paths.items()
         if path.exists()
     }
-    missing = {key: task for key, task in tasks.items() if key not in finished}
+    missing = [data_set for data_set in paths if data_set not in finished]
     try:
         with progress_bar() as progress:
             bar = progress.add_task("Scoring data sets", total=len(paths), completed=len(finished))
 
-            def keep(key: DataSet, estimates: Estimates) -> None:
-                write_estimates(paths[key], configurations[key], estimates)
-                finished[key] = estimates
+            def keep(data_set: DataSet, estimates: Estimates) -> None:
+                write_estimates(paths[data_set], judge.configuration(*data_set), estimates)
+                finished[data_set] = estimates
                 described = f"Scoring data sets, {len(finished)} of {len(paths)} done"
                 progress.update(bar, completed=len(finished), description=described)
 
             judge_all(judge, missing, processes, keep)
     except KeyboardInterrupt:
+        folder = next(iter(paths.values())).parent
         print(
             f"Stopped: {len(finished)} of {len(paths)} data sets are kept in {folder}; the same "
             "command goes on from there.",
@@ -141,33 +133,6 @@ def _judge(
         )
         raise SystemExit(130) from None
     return finished
-
-
-def _among_runs(
-    estimates: Mapping[int, Estimates], policies: Sequence[KnownPolicy]
-) -> list[RuleFigures]:
-    """How well each rule chooses among the policies of the runs alone, if there are several."""
-    kept = np.array([known.is_of_a_run for known in policies])
-    if kept.sum() < 2:
-        return []
-    learned = list(itertools.compress(policies, kept))
-    return [
-        row
-        for size, own in estimates.items()
-        for row in summarize_rules(size, own.of(kept), learned)
-        if row.rule != "two_stage"  # which has screened among all candidates
-    ]
-
-
-def _rows(figures: Sequence[RuleFigures | PolicyFigures]) -> list[dict[str, Any]]:
-    """Rows of a file; of `accuracy` its parts."""
-    rows = []
-    for figure in figures:
-        row: dict[str, Any] = {}
-        for name, value in dataclasses.asdict(figure).items():
-            row |= value if name == "accuracy" else {name: value}
-        rows.append({name: int(v) if isinstance(v, bool) else v for name, v in row.items()})
-    return rows
 
 
 def _check_options(

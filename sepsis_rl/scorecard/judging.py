@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,21 +19,22 @@ import numpy as np
 from sepsis_rl import __version__
 from sepsis_rl.data.collection import collect
 from sepsis_rl.dynamics import true_dynamics
-from sepsis_rl.mdp import BoolArray, TabularMDP
+from sepsis_rl.mdp import TabularMDP
 from sepsis_rl.ope import (
     ESTIMATORS,
     Episodes,
     OffPolicyOptions,
-    OffPolicyScores,
     evaluate_off_policy,
 )
-from sepsis_rl.ope.criteria import Criterion, criterion_values
+from sepsis_rl.ope.criteria import criterion_values
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import Policy, clinician_policy
-from sepsis_rl.scorecard.accuracy import Estimates, KnownPolicy
+from sepsis_rl.scorecard.accuracy import CRITERIA_KEPT, Estimates, KnownPolicy
 
 EPSILON: Final = 0.01
-CRITERIA_KEPT: Final[tuple[Criterion, ...]] = ("wis_lower", "two_stage")
+
+DataSet = tuple[int, int]
+"""Number of episodes and seed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,11 @@ class Judge:
         )
         intervals = [scores.interval(name) for name in ESTIMATORS]
         chosen = np.array([known.is_candidate for known in self.policies])
-        among = _restricted(scores, chosen)
+        among = dataclasses.replace(
+            scores,  # of which criteria see the candidates alone
+            estimates={name: values[chosen] for name, values in scores.estimates.items()},
+            replicates={name: values[:, chosen] for name, values in scores.replicates.items()},
+        )
         criteria = np.full((len(CRITERIA_KEPT), len(chosen)), -np.inf)
         criteria[:, chosen] = [criterion_values(among, criterion) for criterion in CRITERIA_KEPT]
         tables = (policy.probabilities for policy in scores.policies)
@@ -93,20 +97,6 @@ def _hash(policy: Policy) -> str:
     return hashlib.sha256(np.ascontiguousarray(table).data).hexdigest()[:16]
 
 
-def _restricted(scores: OffPolicyScores, kept: BoolArray) -> OffPolicyScores:
-    """The scores of some of the policies, bool (policies,)."""
-    return dataclasses.replace(
-        scores,
-        policies=tuple(itertools.compress(scores.policies, kept)),
-        epsilon=scores.epsilon[kept],
-        estimates={name: values[kept] for name, values in scores.estimates.items()},
-        replicates={name: values[:, kept] for name, values in scores.replicates.items()},
-        effective_sample_size=scores.effective_sample_size[kept],
-        largest_share=scores.largest_share[kept],
-        unseen_rate=scores.unseen_rate[kept],
-    )
-
-
 def _start_worker() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -121,22 +111,22 @@ def _end_with_parent() -> None:
 
 def judge_all(
     judge: Judge,
-    tasks: dict[tuple[int, int], tuple[int, int]],
+    data_sets: Sequence[DataSet],
     processes: int,
-    keep: Callable[[tuple[int, int], Estimates], None],
+    keep: Callable[[DataSet, Estimates], None],
 ) -> None:
     """Judges data sets side by side and hands each over when it is done.
 
     Args:
         judge: What is done.
-        tasks: Its arguments by key.
+        data_sets: To what.
         processes: One works here; more are spawned, since torch's threads do not survive a fork.
         keep: Called here, in the order in which they end.
     """
-    processes = min(processes, len(tasks))
+    processes = min(processes, len(data_sets))
     if processes <= 1:
-        for key, task in tasks.items():
-            keep(key, judge(*task))
+        for data_set in data_sets:
+            keep(data_set, judge(*data_set))
         return
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
@@ -148,7 +138,7 @@ def judge_all(
         with _inherited_by_workers():
             # The judge travels with each task, some megabytes for seconds of work: given to the
             # processes at their start, it would hold up this one until they have read it.
-            futures = {pool.submit(judge, *task): key for key, task in tasks.items()}
+            futures = {pool.submit(judge, *data_set): data_set for data_set in data_sets}
         for future in as_completed(futures):
             keep(futures[future], future.result())
     except BaseException:  # whatever it is, nobody waits for the data sets under way

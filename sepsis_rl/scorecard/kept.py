@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-import zipfile
-import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +12,7 @@ import numpy as np
 
 from sepsis_rl.display import NOT_FOR_CLINICAL_USE
 from sepsis_rl.errors import InputError
-from sepsis_rl.files import atomic_write
+from sepsis_rl.files import atomic_write, read_arrays
 from sepsis_rl.scorecard.accuracy import Estimates
 from sepsis_rl.scorecard.judging import EPSILON
 
@@ -31,13 +29,10 @@ RESULTS: Final = (
 )
 """Files of a finished scorecard; the first says whose the others are."""
 
-# What reading a damaged or foreign file can raise.
-_UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
-
-def first_comment(configurations: dict[tuple[int, int], dict[str, Any]]) -> str:
+def first_comment(configurations: Sequence[dict[str, Any]]) -> str:
     """What the files' first line says: how to take the numbers, and what they depend on."""
-    described = json.dumps(list(configurations.values())).encode()
+    described = json.dumps(configurations).encode()
     return (
         f"{NOT_FOR_CLINICAL_USE} {BEST_CASE} Deterministic policies softened by {EPSILON:g}, no "
         f"clip. Configuration {hashlib.sha256(described).hexdigest()[:16]}."
@@ -60,9 +55,8 @@ def check_output(output: Path, comment: str) -> None:
 
 def write_estimates(path: Path, configuration: dict[str, Any], estimates: Estimates) -> None:
     """Keeps a data set's estimates with the configuration that they depend on."""
-    arrays = {field.name: getattr(estimates, field.name) for field in dataclasses.fields(estimates)}
     with atomic_write(path) as file:
-        np.savez(file, configuration=np.array(json.dumps(configuration)), **arrays)
+        np.savez(file, configuration=np.array(json.dumps(configuration)), **estimates._asdict())
 
 
 def read_estimates(path: Path, configuration: dict[str, Any]) -> Estimates:
@@ -71,12 +65,11 @@ def read_estimates(path: Path, configuration: dict[str, Any]) -> Estimates:
     Raises:
         InputError: The file is damaged, or of another configuration.
     """
+    arrays = read_arrays(path, "a scorecard's estimates (remove it, and it is made anew)")
     try:
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            there = json.loads(str(archive["configuration"]))
-            arrays = {field.name: archive[field.name] for field in dataclasses.fields(Estimates)}
-    except _UNREADABLE as error:
+        there = dict(json.loads(str(arrays.pop("configuration"))))
+        estimates = Estimates(**arrays)
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path} cannot be read as a scorecard's estimates; remove it, and it is made anew"
         ) from error
@@ -87,4 +80,4 @@ def read_estimates(path: Path, configuration: dict[str, Any]) -> Estimates:
                 f"{path} is of another configuration: it differs in {name}{differ}; accepted: the "
                 "same runs and options, or another --output"
             )
-    return Estimates(**arrays)
+    return estimates

@@ -46,18 +46,14 @@ def known_policies(mdp: TabularMDP, runs: Sequence[Run]) -> list[KnownPolicy]:
     counts = data.counts(mdp.n_states, mdp.n_actions)
     tabular = pooled_policy(counts, admissible=mdp.admissible)
     credulous = pooled_policy(counts, admissible=mdp.admissible, prior=0.0, penalty=0.0)
-    mixtures = {
-        f"{share} % tabular, {100 - share} % clinician": tabular.softened(
-            1 - share / 100, clinician
-        ).probabilities
-        for share in (30, 70)
-    }
     named = [
         (clinician_mode_policy(mdp), "clinician's most likely"),
         (Policy("tabular", tabular.probabilities), "tabular"),
         (Policy("tabular, no prior or penalty", credulous.probabilities), "tabular"),
-        *((Policy(name, table), "mixture") for name, table in mixtures.items()),
     ]
+    for share in (30, 70):
+        mixed = tabular.softened(1 - share / 100, clinician).probabilities
+        named.append((Policy(f"{share} % tabular, {100 - share} % clinician", mixed), "mixture"))
     learned = []
     left = candidates(runs)
     for run in runs:

@@ -13,14 +13,14 @@ from rich.table import Table
 from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table
 from sepsis_rl.ope import ESTIMATORS
 from sepsis_rl.ope.criteria import ESTIMATOR_LABELS
-from sepsis_rl.scorecard.accuracy import VERDICTS, KnownPolicy, RuleFigures
+from sepsis_rl.scorecard.accuracy import KnownPolicy, Row
 from sepsis_rl.scorecard.judging import EPSILON
 from sepsis_rl.scorecard.kept import BEST_CASE
 
 
 def print_scorecard(
-    figures: Sequence[RuleFigures],
-    among_runs: Sequence[RuleFigures],
+    figures: Sequence[Row],
+    among_runs: Sequence[Row],
     policies: Sequence[KnownPolicy],
     files: Sequence[Path],
 ) -> None:
@@ -43,11 +43,11 @@ def print_scorecard(
         "what there is to choose from.",
         highlight=False,
     )
-    for _, group in itertools.groupby(figures, key=lambda row: row.episodes):
+    for episodes, group in itertools.groupby(figures, key=lambda row: row["episodes"]):
         rows = list(group)
         console.print(_table(rows))
         console.print(finding(rows), highlight=False)
-        own = [row for row in among_runs if row.episodes == rows[0].episodes]
+        own = [row for row in among_runs if row["episodes"] == episodes]
         if own:
             learned = [known.survival for known in policies if known.is_of_a_run]
             console.print(
@@ -70,28 +70,29 @@ def print_scorecard(
     console.print(NOT_FOR_CLINICAL_USE)
 
 
-def _table(rows: Sequence[RuleFigures]) -> Table:
+def _table(rows: Sequence[Row]) -> Table:
     first = rows[0]
     table = framed_table(
-        f"{first.data_sets} data sets of {first.episodes:,} episodes",
-        f"Median effective sample: {first.ess_median:.0f} episodes.",
+        f"{first['data_sets']} data sets of {first['episodes']:,} episodes",
+        f"Median effective sample: {first['ess_median']:.0f} episodes.",
     )
     table.add_column("chosen by", no_wrap=True)
     for column in ("bias", "RMSE", "held", "width", "rank", "regret", "minus chance"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
-        accuracy = row.accuracy
+        low, high = (_points(row[f"minus_chance_{end}"], "+", 2) for end in ("low", "high"))
+        correlation = row["rank_correlation"]
         table.add_row(
-            ESTIMATOR_LABELS[row.rule],
-            _points(accuracy.bias, "+"),
-            _points(accuracy.rmse),
-            _points(accuracy.coverage, digits=0),
-            _points(accuracy.width),
-            "" if math.isnan(row.rank_correlation) else f"{row.rank_correlation:+.2f}",
-            f"{_points(row.regret, digits=2)} ± {_points(row.regret_se, digits=2)}",
-            f"{_points(row.minus_chance_low, '+', 2)} to {_points(row.minus_chance_high, '+', 2)}",
-            style="bold" if row.verdict == "better" else "",
-            end_section=row.rule == ESTIMATORS[-1],
+            ESTIMATOR_LABELS[row["rule"]],
+            _points(row["bias"], "+"),
+            _points(row["rmse"]),
+            _points(row["coverage"], digits=0),
+            _points(row["width"]),
+            "" if math.isnan(correlation) else f"{correlation:+.2f}",
+            f"{_points(row['regret'], digits=2)} ± {_points(row['regret_se'], digits=2)}",
+            f"{low} to {high}",
+            style="bold" if row["verdict"] == "better" else "",
+            end_section=row["rule"] == ESTIMATORS[-1],
         )
     return table
 
@@ -104,21 +105,19 @@ def _points(value: float, sign: str = "", digits: int = 1) -> str:
     return f"{points:{sign}.{digits}f}" if abs(points) < 1000 else f"{points:{sign}.0e}"
 
 
-def finding(rows: Sequence[RuleFigures]) -> str:
+def finding(rows: Sequence[Row]) -> str:
     """What the rules' verdicts come to at a number of episodes, in a sentence or two."""
-    first = rows[0]
-    named = {
-        verdict: ", ".join(
-            f"{ESTIMATOR_LABELS[row.rule]} ({100 * row.regret:.2f})"
-            for row in sorted(rows, key=lambda row: row.regret)
-            if row.verdict == verdict
+
+    def named(verdict: str) -> str:
+        return ", ".join(
+            f"{ESTIMATOR_LABELS[row['rule']]} ({100 * row['regret']:.2f})"
+            for row in sorted(rows, key=lambda row: row["regret"])
+            if row["verdict"] == verdict
         )
-        for verdict in VERDICTS
-    }
-    chance = f"choosing blindly, which costs {100 * first.chance_regret:.2f} points of survival"
-    text = f"With {first.episodes:,} episodes "
-    if named["better"]:
-        text += f"these beat {chance}: {named['better']}."
-    else:
-        text += f"nothing beats {chance}."
-    return text + (f" Worse than blind: {named['worse']}." if named["worse"] else "")
+
+    cost = 100 * rows[0]["chance_regret"]
+    chance = f"choosing blindly, which costs {cost:.2f} points of survival"
+    better, worse = named("better"), named("worse")
+    found = f"these beat {chance}: {better}." if better else f"nothing beats {chance}."
+    text = f"With {rows[0]['episodes']:,} episodes {found}"
+    return f"{text} Worse than blind: {worse}." if worse else text

@@ -6,10 +6,8 @@ import itertools
 import numpy as np
 import pytest
 import scipy.stats
-import torch
 
 from sepsis_rl.dynamics import true_dynamics
-from sepsis_rl.evaluation import Stage
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import clinician_mode_policy, optimal_policy, random_policy
 from sepsis_rl.report.protocol import (
@@ -18,10 +16,8 @@ from sepsis_rl.report.protocol import (
     SEEDS,
     carry_out,
     evaluation_rates,
-    patients_to_treat,
     share_in_order,
 )
-from sepsis_rl.rollouts import roll_out
 
 
 @pytest.fixture(scope="module")
@@ -34,18 +30,15 @@ def test_a_rate_is_that_of_a_hundred_patients(mdp, policies, monkeypatch):
     assert whole.shape == (2, 3)
     assert np.array_equal(np.round(100 * whole), 100 * whole)
     monkeypatch.setattr("sepsis_rl.report.protocol._AT_ONCE", 250)  # a try at a time
-    told = []
-    assert np.array_equal(
-        evaluation_rates(mdp, policies, seed=4, tries=3, advance=told.append), whole
-    )
-    assert told == [200, 200, 200]
+    assert np.array_equal(evaluation_rates(mdp, policies, seed=4, tries=3), whole)
     assert not np.array_equal(evaluation_rates(mdp, policies, seed=5, tries=3), whole)
 
 
 def test_rates_average_to_the_truth(mdp, policies):
-    """Within four standard errors of 20,000 patients."""
-    rates = evaluation_rates(mdp, policies, seed=1, tries=200).mean(axis=1)
-    for rate, policy in zip(rates, policies, strict=True):
+    """Within four standard errors of 20,000 patients, also where actions are sampled anew."""
+    given = [*policies, random_policy(mdp), random_policy(mdp)]
+    rates = evaluation_rates(mdp, given, seed=1, tries=200).mean(axis=1)
+    for rate, policy in zip(rates, given, strict=True):
         exact = evaluate(true_dynamics(mdp), policy.probabilities).survival
         assert abs(rate - exact) < 4 * (exact * (1 - exact) / 20_000) ** 0.5
 
@@ -62,44 +55,24 @@ def test_evaluations_share_their_patients(mdp, policies):
     assert 0.2 < np.corrcoef(one, other)[0, 1] < 0.8
 
 
-def test_separate_actions_are_another_sample_of_the_same_policy(mdp):
-    twice = [random_policy(mdp)] * 2
-    options = {"patients": torch.arange(3000), "seed": 2, "stage": Stage.REPORT}
-    common = roll_out(mdp, twice, **options).survived
-    separate = roll_out(mdp, twice, separate_actions=True, **options).survived
-    assert torch.equal(common[0], common[1])
-    assert not torch.equal(separate[0], separate[1])
-    exact = evaluate(true_dynamics(mdp), twice[0].probabilities).survival
-    for survived in separate:
-        error = (exact * (1 - exact) / 3000) ** 0.5
-        assert abs(survived.double().mean().item() - exact) < 4 * error
-
-
 def test_three_choices_of_a_checkpoint(experiment, protocol):
     for member in experiment.members:
-        rates, choice = protocol.rates[member], protocol.choices[member]
+        rates = protocol.rates[member]
         assert rates.shape == (3, 3)  # evaluations, tries
         on_record = evaluation_rates(experiment.mdp, member.policies(), seed=member.seed, tries=1)
         assert np.array_equal(rates[:, :1], on_record)
         exact = [experiment.exact(policy).survival for policy in member.policies()]
         best = int(np.argmax(on_record[:, 0]))
         chosen = {"last": 2, "protocol": best, "exact": int(np.argmax(exact))}
-        assert choice.evaluations == chosen
-        assert choice.reported == on_record.max()
-        for way, index in chosen.items():
-            assert choice.survival[way] == pytest.approx(exact[index], abs=1e-9)
+        assert protocol.choices(member) == chosen
+        assert protocol.on_record(member) == on_record.max()
+        assert member.metrics["survival_exact"] == pytest.approx(exact, abs=1e-9)
 
 
 def test_what_the_essay_would_report_of_a_setting(experiment, protocol):
     members = experiment.of("CQL", 1.0)
     expected = [np.mean([max(protocol.rates[m][:, k]) for m in members]) for k in range(3)]
     assert protocol.reported(members).tolist() == pytest.approx(expected)
-
-
-def test_the_progress_counts_to_its_end(experiment):
-    told = []
-    carry_out(experiment, tries=1, advance=told.append)
-    assert sum(told) == patients_to_treat(experiment, 1)
 
 
 @pytest.mark.slow

@@ -7,7 +7,6 @@ from torch.utils.tensorboard import SummaryWriter
 
 from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.planning import evaluate
-from sepsis_rl.report.experiment import read_experiment
 from sepsis_rl.report.figures.training import lower_bound, survival_in_training, training_loss
 
 
@@ -27,6 +26,7 @@ def test_training_loss(of, member, line, drawn):
         ("CQL", 2.0, 1): [4.0, 3.0],
     }
     members = [member(*key) for key in losses]
+    assert training_loss(of(*members)) is None  # no curve was logged
     for own, values in zip(members, losses.values(), strict=True):
         log(own, zip((100, 200), values, strict=True))
     exhibit = training_loss(of(*members))
@@ -53,13 +53,6 @@ def test_seeds_are_averaged_where_all_have_points(of, member, line):
     np.testing.assert_allclose(line(exhibit.figure.axes[0], "BC"), [[200, 300], [3, 5]])
     assert len(exhibit.rows) == 6
     assert numbers(exhibit.text) == []
-
-
-def test_nothing_to_draw(of, member):
-    for experiment in (of(), of(member("BC"))):  # no curve was logged
-        assert training_loss(experiment) is None
-        assert lower_bound(experiment) is None
-    assert survival_in_training(of()) is None
 
 
 def test_survival_in_training(of, member, line, drawn):
@@ -140,13 +133,3 @@ def test_how_often_the_estimate_lies_below(of, member, line, drawn):
     assert len(exhibit.rows) == 12
     estimates = line(axes["CQL α=0.5: below at 3 of 6"], "the network says, seed 2")
     np.testing.assert_allclose(estimates, [[10, 20, 30], [0.1, 2, 2]])
-
-
-def test_any_runs_together(finished_runs, drawn):
-    """Real runs: none is needed by another."""
-    for names in (("bc",), ("dqn",), ("cql", "bc", "dqn", "sweep")):
-        folders = [finished_runs / "runs" / name / "version_0" for name in names]
-        experiment = read_experiment(folders)
-        assert drawn(training_loss(experiment))
-        assert drawn(survival_in_training(experiment))
-        assert (lower_bound(experiment) is None) == (names == ("bc",))

@@ -91,7 +91,3 @@ def test_networks_side_by_side(of, member, line, drawn):
     (axes,) = exhibit.figure.axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["4–4–4", "8–16", "8–16–16"]
     np.testing.assert_allclose(line(axes, "CQL α=0.5, 30 steps"), [[0, 1, 2], [70, 80, 90]])
-
-
-def test_nothing_varied(of):
-    assert variations(of()) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
 from sepsis_rl.figures import heat_map, label_axes, new_figure, setting_style
@@ -36,19 +37,15 @@ def compared_policies(experiment: Experiment) -> dict[str, list[Policy]]:
     return {CLINICIAN: [experiment.references[CLINICIAN]], **learned}
 
 
-def action_distribution(experiment: Experiment) -> Exhibit | None:
+def action_distribution(experiment: Experiment) -> Exhibit:
     """Share of each action in the policies' decisions."""
-    if not experiment.compared:
-        return None
     alive = ~experiment.mdp.terminal
     policies = compared_policies(experiment)
     figure = new_figure(11, 1.55 * len(policies) + 1.1)
     panels = figure.subplots(len(policies), 1, sharex=True, sharey=True)
     rows, three = [], []
     actions = np.arange(experiment.mdp.n_actions)
-    levels = list(
-        zip(*(of.tolist() for of in experiment.mdp.dose_grid.levels(actions)), strict=True)
-    )
+    fluids, vasopressors = experiment.mdp.dose_grid.levels(actions)
     for axes, (name, seeds) in zip(panels, policies.items(), strict=True):
         shares = np.stack([_shares(experiment.exact(policy).visits) for policy in seeds])
         by_state = np.mean([policy.probabilities[alive].mean(axis=0) for policy in seeds], axis=0)
@@ -61,20 +58,19 @@ def action_distribution(experiment: Experiment) -> Exhibit | None:
         first = np.argsort(-mean)[:3]
         named = ", ".join(map(str, np.sort(first)))
         three.append(f"{name} {named} ({100 * mean[first].sum():.0f} %)")
-        rows += [
-            {
-                "policy": name,
-                "action": action,
-                "iv_fluid_level": fluid,
-                "vasopressor_level": vasopressor,
-                "share_of_decisions": mean[action],
-                "lowest_seed": low[action],
-                "highest_seed": high[action],
-                "share_of_states": by_state[action],
-            }
-            for action, (fluid, vasopressor) in enumerate(levels)
-        ]
-    panels[-1].set_xticks(actions, [f"{a}\n{f}·{v}" for a, (f, v) in enumerate(levels)])
+        columns = {
+            "policy": name,
+            "action": actions,
+            "iv_fluid_level": fluids,
+            "vasopressor_level": vasopressors,
+            "share_of_decisions": mean,
+            "lowest_seed": low,
+            "highest_seed": high,
+            "share_of_states": by_state,
+        }
+        rows += pd.DataFrame(columns).to_dict("records")
+    doses = zip(actions, fluids, vasopressors, strict=True)
+    panels[-1].set_xticks(actions, [f"{a}\n{fluid}·{dose}" for a, fluid, dose in doses])
     panels[-1].set_xlabel("action, below it IV-fluid level · vasopressor level", fontsize=9)
     return Exhibit(
         name="6-actions",
@@ -88,10 +84,8 @@ def action_distribution(experiment: Experiment) -> Exhibit | None:
     )
 
 
-def dose_grids(experiment: Experiment) -> Exhibit | None:
+def dose_grids(experiment: Experiment) -> Exhibit:
     """The same as grids of doses, for all decisions and by the severity of the state."""
-    if not experiment.compared:
-        return None
     grid = experiment.mdp.dose_grid
     shape = (grid.n_iv_fluid_levels, grid.n_vasopressor_levels)
     strata = {"all decisions": ~experiment.mdp.terminal, **sofa_strata(experiment.mdp)}
@@ -170,20 +164,18 @@ def q_values(experiment: Experiment) -> Exhibit | None:
         _draw(right, setting, in_all, middle, middle - reach, middle + reach)
         label_axes(left, "", "Q", f"{setting}, state {STATE}")
         label_axes(right, "", "", f"{setting}, mean over {alive.sum()} states")
-        rows += [
-            {
+        for number, member in enumerate(members):
+            columns = {
                 "setting": setting,
                 "seed": member.seed,
-                "action": action,
-                f"q_of_state_{STATE}": own[number, action],
-                f"count_in_state_{STATE}": in_state[action],
-                "q_mean_over_states": mean[number, action],
-                "q_sd_over_states": deviation[number, action],
-                "count": in_all[action],
+                "action": actions,
+                f"q_of_state_{STATE}": own[number],
+                f"count_in_state_{STATE}": in_state,
+                "q_mean_over_states": mean[number],
+                "q_sd_over_states": deviation[number],
+                "count": in_all,
             }
-            for number, member in enumerate(members)
-            for action in actions.tolist()
-        ]
+            rows += pd.DataFrame(columns).to_dict("records")
         seen, unseen = (q[:, pairs & alive[:, None]].mean() for pairs in (counts > 0, counts == 0))
         spread = q[:, alive].std(axis=2).mean()
         said.append(

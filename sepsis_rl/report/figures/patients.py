@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 
 from sepsis_rl.figures import label_axes, legend_below, new_figure, setting_style
 from sepsis_rl.mdp import TabularMDP, load_icu_sepsis
@@ -16,10 +17,8 @@ from sepsis_rl.report.experiment import Experiment, exact_value
 from sepsis_rl.report.figures.actions import compared_policies, sofa_strata
 
 
-def by_sofa(experiment: Experiment) -> Exhibit | None:
+def by_sofa(experiment: Experiment) -> Exhibit:
     """Survival, doses and agreement by the SOFA score of the first state."""
-    if not experiment.compared:
-        return None
     optimum = {"optimum": [experiment.references["optimum"]]}
     policies = {**compared_policies(experiment), **optimum}
     rows: list[dict[str, Any]] = [
@@ -64,7 +63,6 @@ def by_sofa(experiment: Experiment) -> Exhibit | None:
         "of the agreement is built in.",
         figure=figure,
         rows=rows,
-        shown=by_sofa_shown(rows),
     )
 
 
@@ -141,21 +139,15 @@ def disagreements(experiment: Experiment) -> Exhibit | None:
         "policy_q": q[states, ours[states]],
         "clinician_q": q[states, theirs[states]],
     }
-    rows = [
-        dict(zip(columns, cells, strict=True))
-        for cells in zip(*(column.tolist() for column in columns.values()), strict=True)
-    ]
-    shown = disagreements_shown(rows)
     return Exhibit(
         name="13-disagreements",
         title="Where does the policy disagree with clinicians?",
         text=f"{member.setting}, seed {member.seed}, differs from the clinicians' most likely "
-        f"action in {len(rows)} states, {100 * columns['share_of_visits'].sum():.0f} % of its own "
-        f"visits. Shown are the {len(shown)} most visited, with how often the training data have "
-        "each action there and how much higher the network values its own. A gap of a few "
-        "hundredths between values that rest on few rows is no evidence.",
-        rows=rows,
-        shown=shown,
+        f"action in {len(states)} states, {100 * columns['share_of_visits'].sum():.0f} % of its "
+        f"own visits. Shown are the {len(states[:SHOWN])} most visited, with how often the "
+        "training data have each action there and how much higher the network values its own. A "
+        "gap of a few hundredths between values that rest on few rows is no evidence.",
+        rows=pd.DataFrame(columns).to_dict("records"),
     )
 
 

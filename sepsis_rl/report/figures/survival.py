@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
 from sepsis_rl.figures import (
@@ -31,38 +33,48 @@ WAYS: Final = {
 """What the ways to choose a checkpoint are called."""
 
 
+def _by_alpha(experiment: Experiment, protocol: Protocol) -> pd.DataFrame:
+    """Survival of the grid's members that have Q values, `exact` and as the essay `reported` it."""
+    return pd.DataFrame(
+        [
+            {
+                "alpha": member.alpha,
+                "seed": member.seed,
+                "exact": member.survival,
+                "reported": protocol.on_record(member),
+            }
+            for members in experiment.by_alpha.values()
+            for member in members
+        ]
+    )
+
+
 def alpha_sensitivity(experiment: Experiment, protocol: Protocol) -> Exhibit | None:
     """Survival against alpha, a point for each seed."""
-    grid = experiment.by_alpha
-    if len(grid) < 2:
+    alphas = list(experiment.by_alpha)
+    if len(alphas) < 2:
         return None
+    survival = _by_alpha(experiment, protocol)
     figure = new_figure(10, 4.2)
-    panels = dict(zip(("exact", "reported"), figure.subplots(1, 2, sharey=True), strict=True))
-    rows = []
-    for kind, axes in panels.items():
-        means = []
-        for place, (alpha, members) in enumerate(grid.items()):
-            values = [protocol.survival(member, kind) for member in members]
-            means.append(100 * float(np.mean(values)))
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, kind in zip(panels, ("exact", "reported"), strict=True):
+        for place, (_, own) in enumerate(survival.groupby("alpha")):
             axes.plot(
-                place + side_by_side(len(values)),
-                100 * np.array(values),
+                place + side_by_side(len(own)),
+                100 * own[kind],
                 "o",
                 color=COLORS[4],
                 markersize=5,
                 alpha=0.75,
                 label="a seed" if place == 0 else None,
             )
-            rows += [
-                {"alpha": alpha, "seed": member.seed, "figure": kind, "survival": value}
-                for member, value in zip(members, values, strict=True)
-            ]
-        axes.plot(range(len(grid)), means, color=COLORS[4], label="mean")
-        axes.set_xticks(range(len(grid)), [f"{alpha:g}" for alpha in grid])
+        means = 100 * survival.groupby("alpha")[kind].mean()
+        axes.plot(range(len(alphas)), means, color=COLORS[4], label="mean")
+        axes.set_xticks(range(len(alphas)), [f"{alpha:g}" for alpha in alphas])
         reference_lines(axes, experiment.reference_survival)
-    label_axes(panels["exact"], "α (0 is DQN)", "survival, %", "exact, last checkpoint")
+    label_axes(panels[0], "α (0 is DQN)", "survival, %", "exact, last checkpoint")
     title = "as the essay reports it: best of 20 × 100 patients"
-    label_axes(panels["reported"], "α (0 is DQN)", "", title)
+    label_axes(panels[1], "α (0 is DQN)", "", title)
     legend_below(figure)
     return Exhibit(
         name="3-alpha",
@@ -72,44 +84,33 @@ def alpha_sensitivity(experiment: Experiment, protocol: Protocol) -> Exhibit | N
         "evaluations on 100 patients. The same axis for both: what is higher on the right is luck "
         "that was chosen.",
         figure=figure,
-        rows=rows,
+        rows=survival.melt(["alpha", "seed"], var_name="figure", value_name="survival").to_dict(
+            "records"
+        ),
     )
 
 
 def seed_differences(experiment: Experiment, protocol: Protocol) -> Exhibit | None:
     """Survival by alpha and seed, as heat maps."""
-    grid = experiment.by_alpha
-    if len(grid) < 2:
+    if len(experiment.by_alpha) < 2:
         return None
-    rows = [
-        {
-            "alpha": alpha,
-            "seed": member.seed,
-            "exact": protocol.survival(member, "exact"),
-            "reported": protocol.survival(member, "reported"),
-        }
-        for alpha, members in grid.items()
-        for member in members
-    ]
-    alphas, seeds = list(grid), sorted({row["seed"] for row in rows})
-    survival = {kind: np.full((len(alphas), len(seeds)), np.nan) for kind in ("exact", "reported")}
-    for row in rows:
-        for kind, cells in survival.items():
-            cells[alphas.index(row["alpha"]), seeds.index(row["seed"])] = 100 * row[kind]
-    both = np.stack(list(survival.values()))
-    figure = new_figure(8.2, 0.5 * len(alphas) + 1.8)
+    survival = _by_alpha(experiment, protocol)
+    both = survival[["exact", "reported"]]
+    figure = new_figure(8.2, 0.5 * len(experiment.by_alpha) + 1.8)
     panels = figure.subplots(1, 2, sharey=True)
     titles = ("exact, last checkpoint", "as the essay reports it")
-    for axes, title, cells in zip(panels, titles, both, strict=True):
+    for axes, title, kind in zip(panels, titles, both, strict=True):
+        cells = 100 * survival.pivot(index="alpha", columns="seed", values=kind)
         image = heat_map(
             axes,
-            cells,
-            limits=(np.nanmin(both), np.nanmax(both)),
-            rows=[f"{alpha:g}" for alpha in alphas],
-            columns=[str(seed) for seed in seeds],
+            cells.to_numpy(),
+            limits=(100 * both.min(axis=None), 100 * both.max(axis=None)),
+            rows=[f"{alpha:g}" for alpha in cells.index],
+            columns=list(map(str, cells.columns)),
             aspect="auto",
         )
-        label_axes(axes, "seed", "", f"{title}\nmean SD over seeds {_mean_sd(cells):.1f} points")
+        spread = np.nan_to_num(cells.std(axis=1).mean())  # of alphas with two seeds or more
+        label_axes(axes, "seed", "", f"{title}\nmean SD over seeds {spread:.1f} points")
         axes.grid(visible=False)
     panels[0].set_ylabel("α (0 is DQN)", fontsize=9)
     figure.colorbar(image, ax=panels, label="survival, %")
@@ -120,39 +121,26 @@ def seed_differences(experiment: Experiment, protocol: Protocol) -> Exhibit | No
         "seeds on the left are differences between policies. Those on the right are mostly "
         "differences between three groups of 100 patients.",
         figure=figure,
-        rows=rows,
+        rows=survival.to_dict("records"),
     )
 
 
-def _mean_sd(cells: FloatArray) -> float:
-    """Mean of the rows' standard deviations, of those with two values or more."""
-    rows = [row[np.isfinite(row)] for row in cells]
-    return float(np.mean([row.std(ddof=1) for row in rows if len(row) > 1] or [0.0]))
-
-
-def algorithm_comparison(experiment: Experiment, protocol: Protocol) -> Exhibit | None:
+def algorithm_comparison(experiment: Experiment, protocol: Protocol) -> Exhibit:
     """The algorithms under the essay's protocol, exactly, and the protocol of a random policy."""
     groups = [experiment.compared[name] for name in ESSAY_ORDER if name in experiment.compared]
-    if not groups:
-        return None
     survival = experiment.reference_survival
     first_try, reports = protocol.random[:, 0, 0], protocol.random.mean(axis=0)
     figure = new_figure(12, 4.4)
     left, middle, right = figure.subplots(1, 3, sharey=True, width_ratios=(1, 1, 0.9))
     rows: list[dict[str, Any]] = []
-    for axes, kind, random in (
-        (left, "reported", first_try),
-        (middle, "exact", np.array([survival["random"]])),
-    ):
-        points = {}
-        for members in groups:
-            setting = members[0].setting
-            points[setting] = [protocol.survival(member, kind) for member in members]
-            rows += [
-                {"algorithm": setting, "seed": member.seed, "figure": kind, "survival": value}
-                for member, value in zip(members, points[setting], strict=True)
-            ]
-        _draw_seeds(axes, {**points, "random": random})
+    for axes, kind in ((left, "reported"), (middle, "exact")):
+        for member in itertools.chain(*groups):
+            value = protocol.on_record(member) if kind == "reported" else member.survival
+            row = {"algorithm": member.setting, "seed": member.seed, "figure": kind}
+            rows.append({**row, "survival": value})
+        points = pd.DataFrame(rows[-sum(map(len, groups)) :]).groupby("algorithm", sort=False)
+        random = first_try if kind == "reported" else np.array([survival["random"]])
+        _draw_seeds(axes, {**dict(iter(points["survival"])), "random": random})
     rows += [
         {"algorithm": "random", "seed": seed, "figure": "reported", "survival": value}
         for seed, value in zip(SEEDS, first_try.tolist(), strict=True)
@@ -222,14 +210,14 @@ def checkpoint_choice(experiment: Experiment, protocol: Protocol) -> Exhibit:
     """Which checkpoint three ways to choose would take, for each member."""
     rows = []
     for member in experiment.members:
-        choice = protocol.choices[member]
+        exact, choices = member.metrics["survival_exact"], protocol.choices(member)
         rows.append(
             {
                 "setting": member.setting,
                 "seed": member.seed,
-                **{f"{way}_step": int(member.steps[choice.evaluations[way]]) for way in WAYS},
-                **{f"{way}_survival": choice.survival[way] for way in WAYS},
-                "reported": choice.reported,
+                **{f"{way}_step": int(member.steps[choices[way]]) for way in WAYS},
+                **{f"{way}_survival": float(exact[choices[way]]) for way in WAYS},
+                "reported": protocol.on_record(member),
             }
         )
     return Exhibit(
@@ -239,24 +227,24 @@ def checkpoint_choice(experiment: Experiment, protocol: Protocol) -> Exhibit:
         "the essay's protocol reports for its choice. The last column is how much of the report is "
         "luck. The third way needs the truth: it is the ceiling of any choice.",
         rows=rows,
-        shown=checkpoints_shown(rows),
     )
 
 
 def checkpoints_shown(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Means over the seeds of each setting, as they stand on a page."""
     shown = []
-    for setting in dict.fromkeys(row["setting"] for row in rows):
-        own = [row for row in rows if row["setting"] == setting]
-        reported = np.mean([row["reported"] for row in own])
-        exact = {way: np.mean([row[f"{way}_survival"] for row in own]) for way in WAYS}
+    for setting, own in pd.DataFrame(rows).groupby("setting", sort=False):
+        mean = 100 * own.mean(numeric_only=True)
         shown.append(
             {
                 "setting": setting,
                 "seeds": str(len(own)),
-                **{f"{WAYS[way]}, exact %": f"{100 * exact[way]:.2f}" for way in WAYS},
-                "reported %": f"{100 * reported:.2f}",
-                "reported minus exact": f"{100 * (reported - exact['protocol']):+.2f}",
+                **{
+                    f"{name}, exact %": f"{mean[f'{way}_survival']:.2f}"
+                    for way, name in WAYS.items()
+                },
+                "reported %": f"{mean['reported']:.2f}",
+                "reported minus exact": f"{mean['reported'] - mean['protocol_survival']:+.2f}",
             }
         )
     return shown

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
 from sepsis_rl.figures import (
@@ -36,26 +37,26 @@ _RATE: Final = ("survival_rate", "survival_rate_low", "survival_rate_high", "sur
 
 def training_loss(experiment: Experiment) -> Exhibit | None:
     """The training loss of CQL, BC and DQN."""
-    panels: dict[str, dict[str, dict[Member, Curve]]] = {}
-    for algorithm in _LOSS_IS:
-        for member in experiment.of(algorithm):
-            if len((curve := experiment.loss(member)).steps):
-                settings = panels.setdefault(algorithm, {})
-                settings.setdefault(member.setting, {})[member] = curve
-    if not panels:
+    found = {member: experiment.loss(member) for member in experiment.members}
+    found = {member: curve for member, curve in found.items() if len(curve.steps)}
+    algorithms = [name for name in _LOSS_IS if name in {member.algorithm for member in found}]
+    if not found:
         return None
-    figure = new_figure(3.9 * len(panels) + 0.4, 3.9)
+    figure = new_figure(3.9 * len(algorithms) + 0.4, 3.9)
+    panels = figure.subplots(1, len(algorithms), squeeze=False)[0]
     rows, means = [], {}
-    for axes, (algorithm, settings) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
-    ):
-        styles = setting_styles(settings)
-        for setting, curves in settings.items():
-            means[setting] = _draw_band(axes, list(curves.values()), styles[setting], setting)
-            for member, curve in curves.items():
-                rows += _rows(member, curve.steps, {"loss": curve.values})
+    for axes, algorithm in zip(panels, algorithms, strict=True):
+        members = [member for member in found if member.algorithm == algorithm]
+        styles = setting_styles(member.setting for member in members)
+        for setting, style in styles.items():
+            curves = [found[member] for member in members if member.setting == setting]
+            means[setting] = _draw_band(axes, curves, style, setting)
+        for member in members:
+            curve = found[member]
+            columns = {**member.identity, "step": curve.steps, "loss": curve.values}
+            rows += pd.DataFrame(columns).to_dict("records")
         label_axes(axes, "", _LOSS_IS[algorithm], algorithm)
-        shown = np.concatenate([means[setting] for setting in settings])
+        shown = np.concatenate([means[setting] for setting in styles])
         if len(shown) and shown.max() > 10 * shown.min():
             axes.set_yscale("log")
             axes.set_title(f"{algorithm} (log scale)", fontsize=10)
@@ -94,11 +95,9 @@ def _draw_band(axes: Axes, curves: list[Curve], style: Mapping[str, Any], label:
     return mean
 
 
-def survival_in_training(experiment: Experiment) -> Exhibit | None:
+def survival_in_training(experiment: Experiment) -> Exhibit:
     """Survival at each evaluation, by algorithm and seed."""
     groups = [experiment.compared[name] for name in ESSAY_ORDER if name in experiment.compared]
-    if not groups:
-        return None
     seeds = sorted({member.seed for members in groups for member in members})
     figure = new_figure(2.7 * len(seeds) + 1.4, 2.1 * len(groups) + 1.0)
     panels = figure.subplots(len(groups), len(seeds), sharex=True, sharey=True, squeeze=False)
@@ -111,9 +110,9 @@ def survival_in_training(experiment: Experiment) -> Exhibit | None:
             for member in members:
                 if member.seed == seed:
                     _draw_survival(axes, member)
-                    rows += _rows(
-                        member, member.steps, {name: member.metrics[name] for name in _RATE}
-                    )
+                    rates = {name: member.metrics[name] for name in _RATE}
+                    columns = {**member.identity, "step": member.steps, **rates}
+                    rows += pd.DataFrame(columns).to_dict("records")
         line[0].set_ylabel("survival, %", fontsize=9)
     for axes in panels[:-1].ravel():
         axes.set_xlabel("")
@@ -158,20 +157,20 @@ def lower_bound(experiment: Experiment) -> Exhibit | None:
     rows = []
     for place, (axes, members) in enumerate(zip(panels.flat, groups, strict=False)):
         for member, marker in zip(members, itertools.cycle(MARKERS), strict=False):
-            label = f"the network says, seed {member.seed}"
-            style: dict[str, Any] = {"color": COLORS[4], "marker": marker, "markersize": 3.5}
-            estimate = member.metrics["value_estimate"]
-            axes.plot(member.steps, estimate, **style, linewidth=1, label=label)
-        for member in members:
-            style = {"color": COLORS[0], "linestyle": "--", "label": "exact, all seeds"}
-            axes.plot(member.steps, experiment.start_values(member), **style, linewidth=1.2)
-            columns_of = {
+            own = {
+                **member.identity,
+                "gamma": float(member.settings["gamma"]),
+                "step": member.steps,
                 "value_estimate": member.metrics["value_estimate"],
                 "exact_value": experiment.start_values(member),
                 "survival_exact": member.metrics["survival_exact"],
             }
-            gamma = float(member.settings["gamma"])
-            rows += _rows(member, member.steps, columns_of, gamma=gamma)
+            rows += pd.DataFrame(own).to_dict("records")
+            label = f"the network says, seed {member.seed}"
+            style: dict[str, Any] = {"color": COLORS[4], "marker": marker, "markersize": 3.5}
+            axes.plot(member.steps, own["value_estimate"], **style, linewidth=1, label=label)
+            style = {"color": COLORS[0], "linestyle": "--", "label": "exact, all seeds"}
+            axes.plot(member.steps, own["exact_value"], **style, linewidth=1.2, zorder=2.1)
         label_axes(axes, title=f"{members[0].setting}: below at {_below(experiment, members)}")
         if place % columns == 0:
             axes.set_ylabel("value of the start,\nγ-discounted survival", fontsize=9)
@@ -200,14 +199,3 @@ def lower_bound(experiment: Experiment) -> Exhibit | None:
 def _below(experiment: Experiment, members: Sequence[Member]) -> str:
     below = np.concatenate([experiment.is_below(member) for member in members])
     return f"{below.sum()} of {len(below)}"
-
-
-def _rows(
-    member: Member, steps: IntArray, columns: Mapping[str, FloatArray], **constant: Any
-) -> list[dict[str, Any]]:
-    """Rows about what happened to a member: by step the columns, (steps,), and what is constant."""
-    lists = [column.tolist() for column in columns.values()]
-    return [
-        {**member.identity, **constant, "step": step, **dict(zip(columns, cells, strict=True))}
-        for step, *cells in zip(steps.tolist(), *lists, strict=True)
-    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-import numpy as np
+import pandas as pd
 
 from sepsis_rl.baselines import pooled_policy
 from sepsis_rl.figures import (
@@ -55,15 +55,14 @@ def _variation(experiment: Experiment, key: str, varied: Sequence[Member]) -> Ex
     reference_lines(axes, experiment.reference_survival)
     said = []
     for line, own in lines.items():
-        by_place: dict[Any, list[float]] = {}
-        for row in sorted(own, key=lambda row: row[key]):
-            by_place.setdefault(row[key], []).append(100 * row["survival"])
-            point = (at[row[key]], 100 * row["survival"])
-            axes.plot(*point, **styles[line], markersize=4, alpha=0.6)
-        means = {place: float(np.mean(values)) for place, values in by_place.items()}
-        x = [at[place] for place in means]
+        points = pd.DataFrame({"at": row[key], "survival": 100 * row["survival"]} for row in own)
+        x = points["at"].map(at)
+        axes.plot(
+            x, points["survival"], **{**styles[line], "linestyle": ""}, markersize=4, alpha=0.6
+        )
+        means = points.groupby("at")["survival"].mean()
         hollow: dict[str, Any] = {"markersize": 7, "markerfacecolor": "none", "label": line}
-        axes.plot(x, list(means.values()), **styles[line], **hollow)
+        axes.plot([at[place] for place in means.index], means, **styles[line], **hollow)
         shown = ", ".join(f"{mean:.1f} % at {_caption(place)}" for place, mean in means.items())
         said.append(f"{line}: {shown}")
     label_axes(axes, axis, "exact survival, %")
