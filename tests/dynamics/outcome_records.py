@@ -42,7 +42,8 @@ def odd_records() -> dict[str, np.ndarray]:
     lost[1, 0, 2:6] = 2
     # Three states in which one dose is given and nobody dies, and three in which doses act.
     sure = np.zeros_like(led)
-    sure[:3, 1, :3], sure[:3, 1, 6] = 10, 5
+    sure[:3, 1, :3] = [[7, 11, 13], [17, 3, 10], [1, 9, 20]]
+    sure[:3, 1, 6] = [1, 3, 2]
     sure[3:, :, 6:] = [[10, 90], [50, 50], [90, 10]]
     found = [one_episode, one_action, nobody_dies, everybody_dies, one_state, lost, sure]
     names = "one episode, one action, all live, all die, one state, lost states, sure states"
@@ -60,6 +61,23 @@ def counts_of(led: np.ndarray) -> Counts:
         transitions=sp.csr_array((next_states, *stored), shape=(n_pairs, n_states)),
         reward_sums=led[:, :, n_states].astype(float),
         start=visits / visits.sum(),
+        mean_return=np.array([0.5]),
+    )
+
+
+def sparse_counts(rng: np.random.Generator, n_states: int, n_actions: int, n: int) -> Counts:
+    """Of n transitions. Half of them go on, to one of ten states; higher actions save more."""
+    state, action = rng.integers(n_states, size=n), rng.integers(n_actions, size=n)
+    goes_on = rng.random(n) < 0.5
+    survived = ~goes_on & (rng.random(n) < 0.2 + action / (2 * n_actions))
+    reached = (state * 7 + rng.integers(10, size=n)) % n_states
+    pair, n_pairs = state * n_actions + action, n_states * n_actions
+    moves = np.ones(goes_on.sum()), (pair[goes_on], reached[goes_on])
+    return Counts(
+        pairs=np.bincount(pair, minlength=n_pairs).reshape(n_states, -1).astype(float),
+        transitions=sp.csr_array(moves, shape=(n_pairs, n_states)),
+        reward_sums=np.bincount(pair, survived, n_pairs).reshape(n_states, -1),
+        start=np.full(n_states, 1 / n_states),
         mean_return=np.array([0.5]),
     )
 

@@ -4,7 +4,6 @@ import tracemalloc
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 from outcome_records import (
     counts_of,
     odd_records,
@@ -15,11 +14,11 @@ from outcome_records import (
     slow_ratio,
     slow_state_rows,
     slow_values,
+    sparse_counts,
 )
 
 from sepsis_rl.data import behavior_policy, collect
 from sepsis_rl.dynamics import (
-    Counts,
     empirical_bayes,
     empirical_bayes_dynamics,
     estimated_dynamics,
@@ -163,6 +162,17 @@ def test_effects_tilt_the_state_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (gained * given[:, 3] > 0).all()
 
 
+def test_where_nobody_dies_no_rounding_error_is_tilted(monkeypatch: pytest.MonkeyPatch) -> None:
+    led = np.zeros((40, 2, 42), dtype=int)
+    led[:, 0, :41] = np.random.default_rng(6).integers(9, size=(40, 41))
+    monkeypatch.setattr(empirical_bayes, "dose_effects", lambda *_: np.full((40, 2), -0.3))
+    dynamics = empirical_bayes_dynamics(counts_of(led), dose_features=np.ones((2, 1)))
+    mixed = outcomes_of(dynamics)
+    np.testing.assert_allclose(mixed[:, 1], slow_state_rows(led, None), atol=1e-5)
+    assert np.abs(mixed[..., -1]).max() < 1e-11
+    assert value_iteration(dynamics).values.max() == pytest.approx(1, abs=1e-9)
+
+
 def test_without_dose_features_there_are_no_effects() -> None:
     rng = np.random.default_rng(2)
     led, vectors = random_led(rng, 9, 3, 20), rng.normal(size=(9, 2))
@@ -201,22 +211,8 @@ def test_odd_records(name: str, near: bool) -> None:
 
 def test_memory_goes_with_distinct_transitions() -> None:
     # A matrix of pairs by states would take 80 GB here, and one of states by states 3.2 GB.
-    n_states, n_actions, n = 20_000, 25, 200_000
-    rng = np.random.default_rng(5)
-    state, action = rng.integers(n_states, size=n), rng.integers(n_actions, size=n)
-    goes_on = rng.random(n) < 0.5
-    pair, survived = state * n_actions + action, ~goes_on & (rng.random(n) < 0.2 + action / 50)
-    reached = (state * 7 + rng.integers(10, size=n)) % n_states
-    ones, shape = np.ones(goes_on.sum()), (n_states, n_actions)
-    counts = Counts(
-        pairs=np.bincount(pair, minlength=n_states * n_actions).reshape(shape).astype(float),
-        transitions=sp.csr_array(
-            (ones, (pair[goes_on], reached[goes_on])), shape=(n_states * n_actions, n_states)
-        ),
-        reward_sums=np.bincount(pair, survived, n_states * n_actions).reshape(shape),
-        start=np.full(n_states, 1 / n_states),
-        mean_return=np.array([0.5]),
-    )
+    rng, n_states, n_actions = np.random.default_rng(5), 20_000, 25
+    counts = sparse_counts(rng, n_states, n_actions, 200_000)
     vectors, doses = rng.normal(size=(n_states, 2)), np.arange(25.0)[:, None] / 12 - 1
     tracemalloc.start()
     dynamics = empirical_bayes_dynamics(counts, state_vectors=vectors, dose_features=doses)

@@ -14,6 +14,7 @@ from sepsis_rl.errors import InputError
 # second and 10 of the other survived; from the second, all 10 died; the third was never visited.
 LINE = np.zeros((3, 2, 5), dtype=int)
 LINE[0, 0, 1], LINE[0, 1, 3], LINE[1, 0, 4] = 20, 10, 10
+FIRST = np.array([[1, 0], [0, 0], [0, 0]])
 PLACES = np.array([[0.0], [1.0], [3.0]])
 
 
@@ -96,7 +97,7 @@ def test_a_single_visited_state_is_what_all_know_of() -> None:
         (lambda c: {"reward_sums": -c.reward_sums}, "rewards are not survival"),
         (lambda c: {"reward_sums": 2 * c.reward_sums}, "rewards are not survival"),
         # The first decision in the first state never ended an episode.
-        (lambda c: {"reward_sums": np.eye(3, 2)}, "rewards are not survival"),
+        (lambda c: {"reward_sums": c.reward_sums + FIRST}, "rewards are not survival"),
         (lambda c: {"reward_sums": c.reward_sums * np.nan}, "rewards are not survival"),
     ],
 )
