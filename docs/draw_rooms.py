@@ -26,7 +26,10 @@ ROWS: tuple[dict[str, str], ...] = (
     {"mdp": "the simulator's tables"},
     {"dynamics": "what follows a decision"},
     {"planning": "exact values, best policies"},
-    {"policies": "tables of probabilities"},
+    {
+        "policies": "tables of probabilities",
+        "baselines": "policies of records alone",
+    },
     {
         "envs": "the environment, batched",
         "metrics": "survival with intervals",

@@ -197,17 +197,28 @@ def lightning(
 
 
 @pytest.fixture(scope="session")
-def finished_runs(records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `runs/` of a finished fit of each kind, of 10 steps. Not to be written to."""
-    folder = tmp_path_factory.mktemp("finished")
-    run = Command(records)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for config in ("cql", "bc", "dqn"):
-            assert run("fit", config).code == 0
-        members = ("--model.alpha=[0.1,1.0]", "--model.seed=[42,7]")
-        assert run("fit", "sweep", *members).code == 0
-    return folder
+def finish(records: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Makes a folder with `runs/` of a finished fit of each kind, of 10 steps."""
+
+    def finish(configs: str) -> Path:
+        folder = tmp_path_factory.mktemp("finished")
+        run = Command(records)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            for kind in ("cql", "bc", "dqn", "sweep"):
+                options = [f"--trainer.logger.init_args.name={kind}"]
+                if kind == "sweep":
+                    options += ["--model.alpha=[0.1,1.0]", "--model.seed=[42,7]"]
+                assert run("fit", configs + kind, *options).code == 0
+        return folder
+
+    return finish
+
+
+@pytest.fixture(scope="session")
+def finished_runs(finish: Callable[[str], Path]) -> Path:
+    """Runs of the configs themselves, of 10 steps. Not to be written to."""
+    return finish("")
 
 
 @pytest.fixture

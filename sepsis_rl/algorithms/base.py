@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from sepsis_rl.algorithms.networks import QNetwork
 from sepsis_rl.algorithms.optimizer import MemberAdam, clip_grad_norm_by_member
@@ -172,32 +171,19 @@ class OfflineAlgorithm(Population):
             self.log_members({f"train/{name}": value for name, value in losses.items()})
         return losses["loss"].sum()
 
-    def configure_optimizers(self) -> Any:
-        """One fused Adam for the whole population; target networks are not part of it.
-
-        Raises:
-            InputError: The schedule has no end to go by.
-        """
-        optimizer = MemberAdam(self.q_network.parameters(), self.members.values("learning_rate"))
-        if self.schedule == "constant":
-            return optimizer
-        steps = self.trainer.max_steps
-        if steps < 1:
-            raise InputError("model.schedule=cosine needs trainer.max_steps, which is not given")
-        scheduler = LambdaLR(
-            optimizer, lambda step: (1 + math.cos(math.pi * min(step / steps, 1))) / 2
-        )
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+    def configure_optimizers(self) -> Optimizer:
+        """One fused Adam for the whole population; target networks are not part of it."""
+        return MemberAdam(self.q_network.parameters(), self.members.values("learning_rate"))
 
     def on_fit_start(self) -> None:
-        """Refuses what would clip wrongly.
+        """Refuses what would clip wrongly, and a schedule without an end.
 
         Raises:
-            InputError: The precision or the clipping algorithm is not supported.
+            InputError: The precision or the clipping algorithm is not supported, or the number of
+                steps is not given.
         """
+        if self.schedule == "cosine" and self.trainer.max_steps < 1:
+            raise InputError("model.schedule=cosine needs trainer.max_steps, which is not given")
         if self.trainer.precision == "16-mixed":  # fused Adam unscales after the clipping
             raise InputError(
                 "trainer.precision=16-mixed cannot be used: give 32-true or bf16-mixed"
@@ -209,8 +195,11 @@ class OfflineAlgorithm(Population):
             )
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Prepares the optimizer for members that differ in their learning rates."""
+        """Prepares the optimizer: the step's learning rate, and members that differ in theirs."""
         if isinstance(optimizer, MemberAdam):
+            if self.schedule == "cosine":
+                done = min(self.global_step / self.trainer.max_steps, 1.0)
+                optimizer.scale_learning_rates((1 + math.cos(math.pi * done)) / 2)
             optimizer.set_weights_aside()
 
     def configure_gradient_clipping(
@@ -314,7 +303,5 @@ class OfflineAlgorithm(Population):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Lets the configured mask and learning rates win over the checkpoint's."""
+        """Lets the configured mask win over the checkpoint's, as the other settings do."""
         checkpoint["state_dict"]["allowed_actions"] = self.allowed_actions
-        for schedule in checkpoint.get("lr_schedulers", ()):
-            schedule["base_lrs"] = [max(self.members.values("learning_rate"))]

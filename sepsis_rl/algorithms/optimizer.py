@@ -50,16 +50,14 @@ class MemberAdam(Adam):
         self._weights = []
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes a checkpoint's moments, and how far its schedule has come.
-
-        The learning rates themselves remain the configured ones.
-        """
+        """Takes a checkpoint's moments; the learning rates remain the configured ones."""
         super().load_state_dict(state_dict)
+        self.scale_learning_rates(1.0)
+
+    def scale_learning_rates(self, factor: float) -> None:
+        """Sets the learning rates to a multiple of the configured ones."""
         for group in self.param_groups:
-            progress = group["lr"] / group.get("initial_lr", group["lr"])
-            group["lr"] = self._largest * progress
-            if "initial_lr" in group:
-                group["initial_lr"] = self._largest
+            group["lr"] = self._largest * factor
 
 
 def clip_grad_norm_by_member(gradients: list[Tensor], max_norm: float | None) -> Tensor:

@@ -271,8 +271,8 @@ class Rates(pl.Callback):
     def on_train_start(self, trainer, module):
         self.rates = []
 
-    def on_before_optimizer_step(self, trainer, module, optimizer):
-        self.rates.append(optimizer.param_groups[0]["lr"])
+    def on_train_batch_end(self, trainer, *_):
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
 
 def test_the_schedule(whole, make_trainer, tmp_path):

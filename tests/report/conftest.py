@@ -15,9 +15,15 @@ from sepsis_rl.runs.history import Member
 
 
 @pytest.fixture(scope="session")
-def experiment(finished_runs):
-    """BC, DQN and three alphas of CQL, of 10 steps. Not to be changed."""
-    runs = finished_runs / "runs"
+def essay_runs(finish):
+    """A folder with `runs/` of the essay's settings, of 10 steps. Not to be written to."""
+    return finish("essay/")
+
+
+@pytest.fixture(scope="session")
+def experiment(essay_runs):
+    """BC, DQN and three alphas of CQL. Not to be changed."""
+    runs = essay_runs / "runs"
     return read_experiment([runs / name / "version_0" for name in ("bc", "dqn", "cql", "sweep")])
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 from reading import numbers
 
+from sepsis_rl.baselines import pooled_policy
 from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.planning import evaluate
-from sepsis_rl.policies import tabular_policy
 from sepsis_rl.report.figures.variations import variations
 
 
@@ -60,7 +60,7 @@ def test_more_episodes_beside_planning_on_their_counts(of, mdp, episodes, member
     assert sorted(row["data.episodes"] for row in tabular) == [20, 60, 150]
     for row in tabular:
         counts = episodes[row["data.episodes"]].train.counts(mdp.n_states, mdp.n_actions)
-        policy = tabular_policy(counts, admissible=mdp.admissible)
+        policy = pooled_policy(counts, admissible=mdp.admissible)
         assert row["survival"] == evaluate(true_dynamics(mdp), policy.probabilities).survival
     networks = [row for row in exhibit.rows if row["algorithm"] == "CQL"]
     assert sorted((row["data.episodes"], row["seed"]) for row in networks) == [

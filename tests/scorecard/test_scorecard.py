@@ -14,6 +14,7 @@ from matplotlib.image import imread
 from reading import read_csv
 
 import sepsis_rl.scorecard.assembly as scorecard_file
+from sepsis_rl.baselines import pooled_policy
 from sepsis_rl.data import collect
 from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.errors import InputError
@@ -26,7 +27,6 @@ from sepsis_rl.policies import (
     clinician_policy,
     epsilon_clinician_policy,
     random_policy,
-    tabular_policy,
 )
 from sepsis_rl.scorecard.accuracy import (
     Estimates,
@@ -184,7 +184,7 @@ def test_the_policies_of_the_runs_are_also_compared_alone(
     *learned, outside = policies
     learned = [dataclasses.replace(one, is_of_a_run=True) for one in learned]
     data = collect(mdp, clinician_policy(mdp), episodes=500, seed=1)
-    tabular = tabular_policy(data.counts(mdp.n_states, mdp.n_actions), admissible=mdp.admissible)
+    tabular = pooled_policy(data.counts(mdp.n_states, mdp.n_actions), admissible=mdp.admissible)
     better = known(mdp, tabular)
     rows = {}
     for folder, given in {"all": [better, *learned, outside], "alone": learned}.items():
