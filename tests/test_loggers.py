@@ -135,9 +135,9 @@ def test_every_chart_of_the_layout_has_its_curves(finished_runs, config):
 @pytest.mark.parametrize(
     ("config", "member", "settings"),
     [
-        ("cql", "", {"algorithm": "CQL", "alpha": 0.5, "seed": 42, "learning_rate": 3e-4}),
-        ("bc", "", {"algorithm": "BC", "seed": 42, "learning_rate": 3e-4}),
-        ("sweep", "alpha=1,seed=7", {"algorithm": "CQL", "alpha": 1.0, "seed": 7, "gamma": 0.99}),
+        ("cql", "", {"algorithm": "CQL", "alpha": 0.003, "seed": 42, "learning_rate": 1e-3}),
+        ("bc", "", {"algorithm": "BC", "seed": 42, "learning_rate": 1e-3}),
+        ("sweep", "alpha=1,seed=7", {"algorithm": "CQL", "alpha": 1.0, "seed": 7, "gamma": 1.0}),
     ],
 )
 def test_hyper_parameters_are_shown_with_the_figures(finished_runs, config, member, settings):

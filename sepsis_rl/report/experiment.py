@@ -22,7 +22,18 @@ from sepsis_rl.runs.history import Curve, Member, read_curve, read_members, shor
 
 T = TypeVar("T")
 ESSAY_ORDER: Final = ("CQL", "BC", "DQN")
-SHARED_SETTINGS: Final = ("gamma", "learning_rate", "tau", "double_q", "min_action_count")
+SHARED_SETTINGS: Final = (
+    "gamma",
+    "learning_rate",
+    "tau",
+    "double_q",
+    "temperature",
+    "actions",
+    "min_action_count",
+    "value_range",
+    "td_weights",
+    "schedule",
+)
 """Settings that all members of the grid share, beside the network's shape."""
 NETWORK_SHAPE: Final = ("embedding_dim", "hidden_dims")
 
@@ -215,7 +226,9 @@ def _sort(found: Sequence[Member], experiment: Experiment) -> None:
 
 def _key(member: Member) -> tuple[Any, ...]:
     """What two members have in common only if they are the same."""
-    settings = (member.settings.get(name) for name in SHARED_SETTINGS + NETWORK_SHAPE)
+    # Without its term the temperature is no difference.
+    names = [n for n in SHARED_SETTINGS + NETWORK_SHAPE if n != "temperature" or member.alpha > 0]
+    settings = (member.settings.get(name) for name in names)
     return (*_order(member), member.data.content_hash, int(member.steps[-1]), *settings)
 
 
@@ -233,7 +246,8 @@ def _differences(member: Member, base: Member, first: Member) -> list[str]:
     """In what a member was made in another way."""
 
     def same(name: str) -> bool:
-        return bool(member.settings.get(name) == base.settings.get(name))
+        theirs = base.settings.get(name)  # DQN has no temperature, and matches any
+        return bool(member.settings.get(name, theirs) == theirs) or name not in base.settings
 
     differs = [name for name in SHARED_SETTINGS if not same(name)]
     if not all(same(name) for name in NETWORK_SHAPE):

@@ -173,4 +173,4 @@ def test_a_checkpoint_that_cannot_be_used_is_refused(runs, lightning, tmp_path, 
 
 def test_inadmissible_actions_that_raise_are_one_message(runs, lightning):
     options = ["--ckpt_path=last", "--evaluation.strategy=raise_exception"]
-    assert_refused(lightning("validate", "cql", *options), "inadmissible")
+    assert_refused(lightning("validate", "bc", *options), "inadmissible")

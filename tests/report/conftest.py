@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +20,12 @@ from sepsis_rl.runs.history import Member
 def essay_runs(finish):
     """A folder with `runs/` of the essay's settings, of 10 steps. Not to be written to."""
     return finish("essay/")
+
+
+@pytest.fixture
+def runs(essay_runs, lightning, tmp_path):
+    """A copy of them in the folder where `lightning` runs."""
+    return Path(shutil.copytree(essay_runs / "runs", tmp_path / "runs"))
 
 
 @pytest.fixture(scope="session")

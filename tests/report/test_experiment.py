@@ -65,7 +65,7 @@ def test_scores_are_those_of_the_last_checkpoint(experiment):
 def test_shares_join(runs, lightning):
     members = ("--model.alpha=[0.1,1.0]", "--model.seed=[42,7]")
     for share in ("1/2", "2/2"):
-        assert lightning("fit", "sweep", NEW, f"--model.share={share}", *members).code == 0
+        assert lightning("fit", "essay/sweep", NEW, f"--model.share={share}", *members).code == 0
     joined = read_experiment(["runs/new/version_0", "runs/new/version_1"])
     whole = read_experiment(GRID[:1])
     assert joined.problems == []
@@ -76,7 +76,7 @@ def test_shares_join(runs, lightning):
 
 
 def test_alpha_0_is_dqn_and_counts_once(new):
-    experiment = new("sweep", "--model.alpha=[0.0,2.0]", "--model.seed=42")
+    experiment = new("essay/sweep", "--model.alpha=[0.0,2.0]", "--model.seed=42")
     assert [m.seed for m in experiment.of("DQN")] == [42]
     assert [m.run.parent.name for m in experiment.of("DQN")] == ["dqn"]
     assert len(experiment.of("CQL", 2.0)) == 1
@@ -102,7 +102,7 @@ def test_alpha_0_is_dqn_and_counts_once(new):
     ],
 )
 def test_the_place_of_a_run_beside_the_grid(new, options, place):
-    experiment = new("cql", *options)
+    experiment = new("essay/cql", *options)
     assert len(experiment.members) == 7
     assert experiment.everywhere == experiment.members + experiment.elsewhere
     if place == "elsewhere":
@@ -169,7 +169,7 @@ def test_a_run_that_cannot_be_used_is_named(runs, spoil, said):
 
 
 def test_a_policy_that_samples_is_left_out(new):
-    assert "samples" in told(new("bc", "--model.sampled=true"))
+    assert "samples" in told(new("essay/bc", "--model.sampled=true"))
 
 
 def test_a_run_given_twice_counts_once(runs):

@@ -9,7 +9,6 @@ from sepsis_rl.runs.checkpoints import compare_with, load_algorithm
 from sepsis_rl.runs.members import export_member
 from sepsis_rl.runs.untrusted import read_checkpoint
 
-SMALL = {"embedding_dim": 8, "hidden_dims": [16]}
 ALPHAS, SEEDS = [0.1, 1.0], [42, 7]
 
 
@@ -22,8 +21,9 @@ def test_a_member_is_what_it_was_in_the_sweep(finished_runs, tmp_path, member):
     source, output = last(finished_runs, "sweep"), tmp_path / "folder" / "one.ckpt"
     export_member(source, member, output)
     sweep, one = read_checkpoint(source), read_checkpoint(output)
-    alpha, seed = ALPHAS[member // 2], SEEDS[member % 2]
-    assert compare_with(one, CQL(alpha=alpha, seed=seed, **SMALL), (716, 25), output) == []
+    own = {"alpha": ALPHAS[member // 2], "seed": SEEDS[member % 2]}
+    module = CQL(**{**sweep["hyper_parameters"], **own})
+    assert compare_with(one, module, (716, 25), output) == []
     module, whole = load_algorithm(output), load_algorithm(source)
     torch.testing.assert_close(
         module.q_network.table()[0], whole.q_network.table()[member], rtol=1e-5, atol=1e-6

@@ -79,7 +79,7 @@ def test_the_script_is_bash():
 def test_a_job_whose_time_is_up_is_requeued_and_goes_on(job, tmp_path, tasks):
     if tasks > (os.cpu_count() or 1):
         pytest.skip("there is a core for one only")
-    long = ["--trainer.val_check_interval=50", "--data.batch_size=64"]
+    long = ["--trainer.val_check_interval=50"]
     process = job("cql", *long, "--trainer.max_steps=20000", tasks=tasks)
     last = tmp_path / "runs" / "slurm-7" / "version_0" / "checkpoints" / "last.ckpt"
     end = time.monotonic() + 120
