@@ -114,9 +114,9 @@ def bench(steps: int, rounds: int) -> Table:
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(rounds):
             bare.append(bare_loop(data.train, steps, data.n_states, data.n_actions))
-            single.append(fit("cql.yaml", steps, folder))
+            single.append(fit("essay/cql.yaml", steps, folder))
             evaluation = Stopwatch.evaluation_s
-            sweep.append(fit("sweep.yaml", max(steps // 8, 2 * WARM_UP), folder) / members)
+            sweep.append(fit("essay/sweep.yaml", max(steps // 8, 2 * WARM_UP), folder) / members)
     fit_ratio = [b / s for b, s in zip(bare, single, strict=True)]
     sweep_ratio = [w / s for w, s in zip(sweep, single, strict=True)]
     interval = 5000

@@ -14,7 +14,7 @@ class Announcement(pl.Callback):
     """Says what is trained, on which device and data, for how long, and where it is written."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Prints four lines, on the first process."""
+        """Prints six lines, on the first process."""
         folder = trainer.log_dir  # all processes have to ask
         if not trainer.is_global_zero:
             return
@@ -34,11 +34,20 @@ class Announcement(pl.Callback):
             name += f", {_count(trainer.world_size, 'process')}"
         data: OfflineDataModule = trainer.datamodule  # type: ignore[attr-defined]
         source = f"{data.path}: " if data.path is not None else ""
+        each = f"{data.batch_size:,} rows" if data.batch_size != "all" else "all records"
+        estimate = f", dynamics {data.dynamics}" if data.batch_size == "all" else ""
+        actions: str = pl_module.actions
+        if actions == "admissible" and data.mdp is None:
+            actions = "all, since no environment publishes admissible ones"
+        visited = torch.tensor(data.pair_counts.sum(axis=1) > 0)
+        choices = float(pl_module.allowed_actions.cpu()[visited].sum(-1).float().mean())
         tell(
             f"Trains     {type(pl_module).__name__}, {trains}\n"
             f"Device     {name}\n"
             f"Data       {source}{_count(data.train.n_episodes, 'episode')}, "
             f"{len(data.train):,} transitions, content hash {data.content_hash[:12]}\n"
+            f"Each step  {each}{estimate}\n"
+            f"Actions    {actions}: {choices:.3g} of {data.n_actions} in a visited state\n"
             f"Writes to  {folder}"
         )
 

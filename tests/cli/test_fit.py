@@ -184,12 +184,15 @@ def test_a_fit_begins_by_saying_what_it_does(lightning):
     train = read_run(f"runs/{name}/version_0").data.train
     module = load_algorithm(f"runs/{name}/version_0/checkpoints/last.ckpt")
     parameters = sum(p[0].numel() for p in module.q_network.parameters())
-    trains, device, data, place = [line.split(maxsplit=1) for line in ran.out.splitlines()[:4]]
+    first = [line.split(maxsplit=1) for line in ran.out.splitlines()[:6]]
+    trains, device, data, each, actions, place = first
     assert trains == ["Trains", f"CQL, 2 members of {parameters:,} parameters, 2 steps"]
     assert device == ["Device", "cpu, 1 thread"]
     held = read_checkpoint(f"runs/{name}/version_0/checkpoints/last.ckpt")["OfflineDataModule"]
     content = held["content_hash"][:12]
     assert data == ["Data", f"200 episodes, {len(train):,} transitions, content hash {content}"]
+    assert each == ["Each", "step  all records, dynamics empirical_bayes"]
+    assert actions[1].startswith("admissible: ")
     assert place == ["Writes", f"to  runs/{name}/version_0"]
 
 

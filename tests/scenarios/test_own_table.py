@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sepsis_rl.runs.checkpoints import load_algorithm
+
 N_STATES, N_ACTIONS = 300, 9
 OPTIONS = (
     "--data.path=stays.csv",
@@ -41,10 +43,32 @@ def stays(lightning, tmp_path):
 @pytest.fixture
 def trained(stays, lightning):
     """Runs of two algorithms on it."""
-    for config in ("cql", "bc"):
+    for config, actions in (("cql", "all, since no environment publishes"), ("bc", "all: 9 of 9")):
         ran = lightning("fit", config, *OPTIONS)
         assert ran.code == 0, ran.err
+        assert f"Actions    {actions}" in ran.out
     return ran
+
+
+@pytest.mark.parametrize("actions", ["admissible", "supported"])
+@pytest.mark.parametrize(
+    "odd", [{"survived": 0.0}, {"survived": 1.0}, {"dose": 4}, {"cluster": 7}], ids=str
+)
+def test_odd_records_give_a_policy(lightning, tmp_path, odd, actions):
+    """All die, all survive, one decision, one state."""
+    stays = make_stays(60)
+    if "survived" in odd:
+        odd = {"survived": np.where(stays["stay_id"].duplicated(keep="last"), 0.0, odd["survived"])}
+    stays.assign(**odd).to_csv(tmp_path / "stays.csv", index=False)
+    ran = lightning("fit", "cql", *OPTIONS, f"--model.actions={actions}")
+    assert ran.code == 0, ran.err
+    (policy,) = load_algorithm("runs/cql/version_0/checkpoints/last.ckpt").policies()
+    figures = json.loads(Path("runs/cql/version_0/metrics.json").read_text())["fit"]["off_policy"]
+    if "survived" in odd:
+        assert figures["policies"]["CQL"]["fqe"] == pytest.approx(odd["survived"].max())
+    if "dose" in odd and actions == "supported":
+        visited = stays["cluster"].unique()
+        assert (policy.actions[visited] == 4).mean() > 0.5  # not where only held-out stays were
 
 
 def test_it_trains_and_scores(trained, lightning):
