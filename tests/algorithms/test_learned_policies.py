@@ -39,17 +39,12 @@ def test_the_policy_is_greedy_and_takes_the_lowest_index_on_ties(algorithm):
         assert policy.name == f"{algorithm.__name__} seed={member + 1}"
 
 
-def test_the_policy_of_a_single_run():
-    (policy,) = build(CQL, 3, 4).policies()
-    assert policy.name == "CQL"
-    assert policy.probabilities.shape == (3, 4)
-
-
 def test_the_sampled_policy_is_the_softmax():
     module = build(BC, 2, 2, sampled=True)
     set_table(module.q_network, [[[math.log(1), math.log(3)], [0.0, 0.0]]])
     np.testing.assert_allclose(tables(module), [[[0.25, 0.75], [0.5, 0.5]]], rtol=1e-6)
     np.testing.assert_allclose(tables(module).sum(-1), 1, rtol=1e-12)
+    assert module.value_estimates(START[:2], module.policies()) is None  # logits are no values
 
 
 @pytest.mark.parametrize(("algorithm", "options"), [(CQL, {}), (BC, {}), (BC, {"sampled": True})])
@@ -102,11 +97,6 @@ def test_the_value_estimate_is_q_of_the_policy_at_the_start():
     one, none = module.value_estimates(START, [uniform, None]).tolist()
     assert one == expected[0]
     assert math.isnan(none)
-
-
-def test_logits_are_no_values():
-    module = build(BC, 3, 2)
-    assert module.value_estimates(START, module.policies()) is None
 
 
 def test_predictions_are_the_scores_of_every_member():

@@ -1,4 +1,4 @@
-"""The losses against values worked out by hand, and their gradients against finite differences.
+"""The losses against values worked out by hand.
 
 Everywhere there are two members, and what one has must not leak into the other.
 """
@@ -6,7 +6,6 @@ Everywhere there are two members, and what one has must not leak into the other.
 import math
 
 import torch
-from torch.autograd import gradcheck
 
 from sepsis_rl.algorithms.losses import (
     conservative_gap,
@@ -68,19 +67,3 @@ def test_negative_log_likelihood():
     logits = torch.stack([LOG.expand(1, 2), torch.zeros(1, 2)]) + 5.0  # a constant changes nothing
     expected = -torch.tensor([[[1 / 4, 3 / 4]], [[1 / 2, 1 / 2]]]).log()
     torch.testing.assert_close(negative_log_likelihood(logits), expected)
-
-
-def test_the_conservative_gap_is_the_cross_entropy_of_the_softmax():
-    q = torch.randn(2, 50, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(conservative_gap(q, q, ONE.double()), negative_log_likelihood(q))
-
-
-def test_gradients_are_those_of_finite_differences():
-    generator = torch.Generator().manual_seed(0)
-    q, target = (torch.randn(2, 3, 4, dtype=torch.float64, generator=generator) for _ in range(2))
-    q.requires_grad_()
-    temperature = torch.tensor([[1.0], [0.1]], dtype=torch.float64)
-    assert gradcheck(lambda q: squared_td_error(q, target), q)
-    assert gradcheck(lambda q: conservative_gap(q, q, temperature), q)
-    assert gradcheck(negative_log_likelihood, q)
-    assert gradcheck(next_value, q)
