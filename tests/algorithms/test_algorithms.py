@@ -75,21 +75,6 @@ def test_losses_by_hand(double_q, td):
     torch.testing.assert_close(losses["loss"], torch.tensor(expected))
 
 
-def test_imitation_by_hand():
-    module = build(BC, 3, 2, seed=[1, 2])
-    set_table(module.q_network, Q)
-    losses = module.losses(BATCH)
-    assert set(losses) == {"loss", "imitation_loss"}
-    expected = torch.tensor(
-        [
-            (log_sum_exp(5, 2) - 2 + log_sum_exp(3, 0) - 3) / 2,
-            (log_sum_exp(0, 0) - 0 + log_sum_exp(0, 1) - 1) / 2,
-        ]
-    )
-    torch.testing.assert_close(losses["loss"], expected)
-    torch.testing.assert_close(losses["imitation_loss"], expected)
-
-
 @pytest.mark.parametrize(
     ("algorithm", "settings"),
     [

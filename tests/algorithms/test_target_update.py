@@ -96,14 +96,6 @@ def test_each_member_has_its_own_tau(climb):
         assert torch.equal(target[1], torch.full_like(target[1], 3.0))
 
 
-def test_once_per_optimizer_step_under_gradient_accumulation(climb):
-    module, trainer = climb(0.5, 3, accumulate_grad_batches=2)
-    assert trainer.global_step == 3
-    assert module.targets == [
-        [value] * 2 for value in (0.0, HALVES[0], HALVES[0], HALVES[1], HALVES[1], HALVES[2])
-    ]
-
-
 @pytest.mark.parametrize("every", [1, 2])
 def test_once_per_optimizer_step_under_manual_optimization(climb, every):
     module, trainer = climb(0.5, 3, Climber(manual=True, every=every))
