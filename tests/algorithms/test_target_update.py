@@ -176,13 +176,8 @@ def test_the_target_moves_without_anything_else_to_know(
     trainer.fit(module, data)
     assert len(online.steps) == trainer.global_step == 10
     fresh = build(algorithm, data.n_states, data.n_actions, **NARROW)
-    columns = zip(*online.steps, strict=True)
-    for target, begin, steps in zip(
-        module.target_q_network.parameters(),
-        fresh.target_q_network.parameters(),
-        columns,
-        strict=True,
-    ):
+    targets = (each.target_q_network.parameters() for each in (module, fresh))
+    for target, begin, *steps in zip(*targets, *online.steps, strict=True):
         expected = begin.detach()
         for weights in steps:
             expected = 0.005 * weights + 0.995 * expected

@@ -379,6 +379,14 @@ def save_array(path):
         np.save(file, np.zeros(6))
 
 
+def encrypt(path):
+    """Says of the first array that a password opens it."""
+    make_transitions().save(path)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+
+
 def write_archive(path, suffix, content):
     with zipfile.ZipFile(path, "w") as file:
         for name in [*COLUMNS, "provenance"]:
@@ -393,6 +401,7 @@ def write_archive(path, suffix, content):
         (lambda path: path.touch(), "it is no .npz file"),
         (lambda path: path.write_text("episode,step\n0,0\n"), "it is no .npz file"),
         (save_array, "it is no .npz file"),
+        (encrypt, "cannot be read"),
         (lambda path: write_archive(path, "", "text"), "cannot be read"),
         (lambda path: write_archive(path, ".npy", b"\x93NUMPY\x01\x00\x02\x00{\n"), "cannot be"),
     ],
