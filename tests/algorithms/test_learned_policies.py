@@ -21,37 +21,6 @@ def tables(module):
     return np.stack([policy.probabilities for policy in module.policies()])
 
 
-@pytest.mark.parametrize("algorithm", [BC, DQN, CQL])
-def test_the_policy_is_greedy_and_takes_the_lowest_index_on_ties(algorithm):
-    module = build(algorithm, 3, 4, seed=[1, 2])
-    set_table(
-        module.q_network,
-        [
-            [[0.0, 5.0, 5.0, 1.0], [2.0, 2.0, 2.0, 2.0], [-1.0, -2.0, -3.0, -0.5]],
-            [[9.0, 5.0, 5.0, 9.0], [0.0, 0.0, 0.0, 1.0], [0.0, -1.0, 3.0, 3.0]],
-        ],
-    )
-    expected = [[1, 0, 3], [0, 3, 2]]
-    assert np.array_equal(tables(module), np.eye(4)[expected])
-    for member, policy in enumerate(module.policies()):
-        assert policy.actions.tolist() == expected[member]
-        assert policy.is_deterministic
-        assert policy.name == f"{algorithm.__name__} seed={member + 1}"
-
-
-def test_the_policy_of_a_single_run():
-    (policy,) = build(CQL, 3, 4).policies()
-    assert policy.name == "CQL"
-    assert policy.probabilities.shape == (3, 4)
-
-
-def test_the_sampled_policy_is_the_softmax():
-    module = build(BC, 2, 2, sampled=True)
-    set_table(module.q_network, [[[math.log(1), math.log(3)], [0.0, 0.0]]])
-    np.testing.assert_allclose(tables(module), [[[0.25, 0.75], [0.5, 0.5]]], rtol=1e-6)
-    np.testing.assert_allclose(tables(module).sum(-1), 1, rtol=1e-12)
-
-
 @pytest.mark.parametrize(("algorithm", "options"), [(CQL, {}), (BC, {}), (BC, {"sampled": True})])
 def test_the_policy_keeps_to_actions_seen_often_enough(data, fit, algorithm, options):
     least = 3
@@ -60,6 +29,8 @@ def test_the_policy_keeps_to_actions_seen_often_enough(data, fit, algorithm, opt
     free = algorithm(seed=[1, 2], **options, **NARROW)
     for one in (module, free):
         fit(one, 5)
+    names = [policy.name for policy in module.policies()]
+    assert names == [f"{algorithm.__name__} seed={seed}" for seed in (1, 2)]
     seen = data.pair_counts >= least
     some = seen.any(-1)
     assert 0 < some.sum() < len(some)
@@ -99,14 +70,11 @@ def test_the_value_estimate_is_q_of_the_policy_at_the_start():
     uniform = Policy("uniform", np.full((3, 2), 0.5))
     expected = [0.25 * 3.5 + 0.75 * 1.5, 0.25 * 0.5]
     assert module.value_estimates(START, [uniform, uniform]).tolist() == expected
+    logits = build(BC, 3, 2)
+    assert logits.value_estimates(START, logits.policies()) is None
     one, none = module.value_estimates(START, [uniform, None]).tolist()
     assert one == expected[0]
     assert math.isnan(none)
-
-
-def test_logits_are_no_values():
-    module = build(BC, 3, 2)
-    assert module.value_estimates(START, module.policies()) is None
 
 
 def test_predictions_are_the_scores_of_every_member():

@@ -1,4 +1,4 @@
-"""The losses against values worked out by hand, and their gradients against finite differences.
+"""The conservative gap against values worked out by hand; other losses are in test_algorithms.py.
 
 Everywhere there are two members, and what one has must not leak into the other.
 """
@@ -6,38 +6,11 @@ Everywhere there are two members, and what one has must not leak into the other.
 import math
 
 import torch
-from torch.autograd import gradcheck
 
-from sepsis_rl.algorithms.losses import (
-    conservative_gap,
-    negative_log_likelihood,
-    next_value,
-    squared_td_error,
-)
+from sepsis_rl.algorithms.losses import conservative_gap
 
 LOG = torch.tensor([1.0, 3.0]).log()  # logits of the probabilities 1/4 and 3/4
 ONE = torch.ones(2, 1)
-
-# Two members, three states, two actions.
-Q = torch.tensor([[[1.0, 3.0], [2.0, 5.0], [-2.0, -1.0]], [[4.0, 2.0], [0.0, 7.0], [1.0, 0.5]]])
-
-
-def test_next_value():
-    assert next_value(Q).tolist() == [[3.0, 5.0, -1.0], [4.0, 7.0, 1.0]]
-
-
-def test_next_value_of_double_q_learning():
-    """The online network picks, the target network scores."""
-    online = torch.tensor(
-        [[[9.0, 0.0], [0.0, 9.0], [0.0, 9.0]], [[0.0, 9.0], [9.0, 0.0], [0.0, 9.0]]]
-    )
-    assert next_value(Q, online).tolist() == [[1.0, 5.0, -1.0], [2.0, 0.0, 0.5]]
-
-
-def test_squared_td_error():
-    """Without a factor 1/2."""
-    error = squared_td_error(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 4.0]))
-    assert error.tolist() == [1.0, 4.0]
 
 
 def test_conservative_gap():
@@ -61,26 +34,3 @@ def test_conservative_gap_of_large_q_and_of_actions_left_out():
     """No overflow, though exp(1000) is infinite; -inf is no action at all."""
     q = torch.tensor([[[1000.0, 0.0]], [[-math.inf, 0.0]]])
     assert conservative_gap(q, q[..., 1:], ONE).flatten().tolist() == [1000.0, 0.0]
-
-
-def test_negative_log_likelihood():
-    """In nats: -log of the probability of the action."""
-    logits = torch.stack([LOG.expand(1, 2), torch.zeros(1, 2)]) + 5.0  # a constant changes nothing
-    expected = -torch.tensor([[[1 / 4, 3 / 4]], [[1 / 2, 1 / 2]]]).log()
-    torch.testing.assert_close(negative_log_likelihood(logits), expected)
-
-
-def test_the_conservative_gap_is_the_cross_entropy_of_the_softmax():
-    q = torch.randn(2, 50, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(conservative_gap(q, q, ONE.double()), negative_log_likelihood(q))
-
-
-def test_gradients_are_those_of_finite_differences():
-    generator = torch.Generator().manual_seed(0)
-    q, target = (torch.randn(2, 3, 4, dtype=torch.float64, generator=generator) for _ in range(2))
-    q.requires_grad_()
-    temperature = torch.tensor([[1.0], [0.1]], dtype=torch.float64)
-    assert gradcheck(lambda q: squared_td_error(q, target), q)
-    assert gradcheck(lambda q: conservative_gap(q, q, temperature), q)
-    assert gradcheck(negative_log_likelihood, q)
-    assert gradcheck(next_value, q)

@@ -6,11 +6,19 @@ from sepsis_rl.algorithms.members import expand_members
 from sepsis_rl.errors import InputError
 
 
-def test_a_single_run_is_a_population_of_one():
-    members = expand_members({"alpha": 0.5, "seed": 42})
-    assert len(members) == 1
-    assert members.settings == ({"alpha": 0.5, "seed": 42},)
-    assert members.names == ("",)
+@pytest.mark.parametrize(
+    ("scalars", "names"),
+    [
+        ({"alpha": 0.5, "seed": 42}, [""]),  # a single run is a population of one
+        ({"alpha": [0.5], "seed": 1}, ["alpha=0.5"]),
+        (
+            {"alpha": [0.1, 0.5], "gamma": 0.99, "seed": [1, 2]},
+            ["alpha=0.1,seed=1", "alpha=0.1,seed=2", "alpha=0.5,seed=1", "alpha=0.5,seed=2"],
+        ),
+    ],
+)
+def test_names_say_what_was_listed(scalars, names):
+    assert list(expand_members(scalars).names) == names
 
 
 def test_lists_span_their_product_and_the_last_varies_fastest():
@@ -20,20 +28,6 @@ def test_lists_span_their_product_and_the_last_varies_fastest():
     assert members.values("alpha") == [0.0, 0.0, 0.0, 0.5, 0.5, 0.5]
     assert members.values("seed") == [1, 2, 3, 1, 2, 3]
     assert members.values("gamma") == [0.99] * 6
-
-
-def test_names_say_what_was_listed():
-    members = expand_members({"alpha": [0.1, 0.5], "gamma": 0.99, "seed": [1, 2]})
-    assert members.names == (
-        "alpha=0.1,seed=1",
-        "alpha=0.1,seed=2",
-        "alpha=0.5,seed=1",
-        "alpha=0.5,seed=2",
-    )
-
-
-def test_a_list_of_one_is_named_too():
-    assert expand_members({"alpha": [0.5], "seed": 1}).names == ("alpha=0.5",)
 
 
 @pytest.mark.parametrize(

@@ -61,34 +61,6 @@ def test_members_after_200_steps_are_single_runs(fit, algorithm, settings):
         assert_is_member(single, population, member, **TOLERANCE)
 
 
-@pytest.mark.parametrize(
-    ("algorithm", "settings"),
-    [
-        (CQL, {"alpha": [0.1, 0.5, 2.0]}),
-        (DQN, {"learning_rate": [3e-4, 1e-4, 3e-5]}),
-        (BC, {"seed": [1, 2, 3]}),
-    ],
-    ids=["CQL", "DQN", "BC"],
-)
-def test_members_of_the_essays_network_are_single_runs(fit, algorithm, settings):
-    population = algorithm(**settings)
-    fit(population, 10)
-    for member in (0, 2):
-        single = algorithm(**population.members.settings[member])
-        fit(single, 10)
-        assert_is_member(single, population, member, **TOLERANCE)
-
-
-@pytest.mark.parametrize("algorithm", [CQL, BC])
-def test_learning_rates_far_apart(fit, algorithm):
-    """The small one is not lost in the rounding of the large one."""
-    population = algorithm(learning_rate=[1e-4, 10.0], **NARROW)
-    fit(population, 50)
-    single = algorithm(learning_rate=1e-4, **NARROW)
-    fit(single, 50)
-    assert_is_member(single, population, 0, **TOLERANCE)
-
-
 @pytest.mark.parametrize("algorithm", [CQL, BC])
 def test_a_member_whose_numbers_are_none_takes_no_other_along(data, fit, algorithm):
     """One that diverged leaves the others as they would be without it."""
@@ -107,18 +79,12 @@ def test_a_member_whose_numbers_are_none_takes_no_other_along(data, fit, algorit
 # -- a member of its own -----------------------------------------------------------------------
 
 
-def settings_of(algorithm):
-    """Three members that differ in their learning rate and seed."""
-    settings = {"learning_rate": [1e-3, 3e-4, 1e-4], "seed": 5, **NARROW}
-    if algorithm is not BC:
-        settings["tau"] = 0.05
-    return settings
-
-
 @pytest.mark.parametrize("algorithm", [CQL, DQN, BC])
 @pytest.mark.parametrize("member", [0, 2])
 def test_an_exported_member_resumes_as_the_single_run(fit, tmp_path, algorithm, member):
-    settings = settings_of(algorithm)
+    """Of three that differ in their learning rate."""
+    tau = {} if algorithm is BC else {"tau": 0.05}
+    settings = {"learning_rate": [1e-3, 3e-4, 1e-4], "seed": 5, **tau, **NARROW}
     population = algorithm(**settings)
     fit(population, 20).save_checkpoint(tmp_path / "population.ckpt")
     export_member(tmp_path / "population.ckpt", member, tmp_path / "member.ckpt")
@@ -135,41 +101,3 @@ def test_an_exported_member_resumes_as_the_single_run(fit, tmp_path, algorithm, 
     # The checkpoint was not the end already.
     name = "q_network.embedding"
     assert not torch.allclose(checkpoint["state_dict"][name], single.state_dict()[name], atol=1e-4)
-
-
-def test_members_of_a_share_are_those_of_the_whole(fit):
-    settings = {"alpha": [0.1, 0.5, 2.0], "seed": [1, 2], "tau": [0.005, 0.1], **NARROW}
-    whole, share = CQL(**settings), CQL(**settings, share="2/5")
-    assert share.members.names == tuple(whole.members.names[i] for i in (1, 6, 11))
-    fit(whole, 20)
-    fit(share, 20)
-    ours, theirs = share.q_network.table(), whole.q_network.table()
-    torch.testing.assert_close(ours, theirs[[1, 6, 11]], **TOLERANCE)
-
-
-def test_an_exported_member_is_an_ordinary_checkpoint(fit, tmp_path):
-    """Of the same shapes and settings as one that a single run has written."""
-    population = tmp_path / "population.ckpt"
-    settings = {"actions": "supported", "min_action_count": 2, **NARROW}
-    module = CQL(alpha=[0.1, 0.5, 2.0], seed=[1, 2], **settings)
-    fit(module, 3).save_checkpoint(population)
-    before = population.read_bytes()
-    export_member(population, 3, tmp_path / "member.ckpt")
-    assert population.read_bytes() == before
-    fit(CQL(alpha=0.5, seed=2, **settings), 3).save_checkpoint(tmp_path / "single.ckpt")
-    member, single, source = (
-        read_checkpoint(tmp_path / f"{name}.ckpt") for name in ("member", "single", "population")
-    )
-    for name, value in single["state_dict"].items():
-        torch.testing.assert_close(member["state_dict"][name], value, **TOLERANCE)
-        theirs, ours = source["state_dict"][name], member["state_dict"][name]
-        assert torch.equal(*((ours, theirs) if name == "allowed_actions" else (ours[0], theirs[3])))
-    assert set(member["state_dict"]) == set(single["state_dict"])
-    for (ours,), (theirs,) in [(member["optimizer_states"], single["optimizer_states"])]:
-        assert ours["param_groups"] == theirs["param_groups"]
-        for index, state in theirs["state"].items():
-            for name, value in state.items():
-                torch.testing.assert_close(ours["state"][index][name], value, rtol=1e-4, atol=1e-7)
-    assert dict(member["hyper_parameters"]) == dict(single["hyper_parameters"])
-    assert member["sepsis_rl"] == single["sepsis_rl"]
-    assert member["global_step"] == 3

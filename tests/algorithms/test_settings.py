@@ -1,5 +1,6 @@
 """The constructor arguments of the algorithms: lists, defaults, refusals, and their help."""
 
+import itertools
 import math
 
 import pytest
@@ -69,23 +70,32 @@ def test_settings_out_of_range_are_refused(algorithm, name, value, listed):
     assert "give" in str(error.value)
 
 
+IMPOSSIBLE = [
+    {"min_action_count": 0},
+    {"min_action_count": 3},
+    {"actions": "some"},
+    {"schedule": "linear"},
+    {"embedding_dim": 0},
+    {"hidden_dims": []},
+    {"hidden_dims": [8, 0]},
+    {"seed": [1, 1]},
+    {"learning_rate": []},
+]
+IMPOSSIBLE_TARGETS = [
+    {"value_range": (1.0, 0.0)},
+    {"value_range": (0.0, math.inf)},
+    {"td_weights": "states"},
+]
+
+
 @pytest.mark.parametrize(
-    "options",
+    ("algorithm", "options"),
     [
-        {"min_action_count": 0},
-        {"min_action_count": 3},
-        {"actions": "some"},
-        {"schedule": "linear"},
-        {"embedding_dim": 0},
-        {"hidden_dims": []},
-        {"hidden_dims": [8, 0]},
-        {"hidden_dims": (8, -1)},
-        {"seed": [1, 1]},
-        {"learning_rate": []},
+        *itertools.product([BC, DQN, CQL], IMPOSSIBLE),
+        *itertools.product([DQN, CQL], IMPOSSIBLE_TARGETS),
     ],
 )
-@pytest.mark.parametrize("algorithm", [BC, DQN, CQL])
-def test_impossible_networks_and_lists_are_refused(algorithm, options):
+def test_impossible_networks_lists_and_targets_are_refused(algorithm, options):
     (name,) = options
     with pytest.raises(InputError, match=rf"model\.{name}="):
         algorithm(**options)
@@ -123,6 +133,8 @@ def arguments_of(algorithm):
 def test_all_arguments_are_kept(algorithm):
     """Those of every class on the way, with the values that were given."""
     module = algorithm(learning_rate=[1e-3, 1e-4], share="2/2", hidden_dims=(4,))
+    assert module.members.names == ("learning_rate=0.0001",)
+    assert module.seeds == [42]
     assert set(module.hparams) == arguments_of(algorithm)
     assert module.hparams.learning_rate == [1e-3, 1e-4]
     assert module.hparams.min_action_count == 1
@@ -140,16 +152,6 @@ def test_all_arguments_are_described(algorithm):
     given = parser.parse_args(["--model.actions=supported", "--model.seed=[1,2]"])
     module = algorithm(**given.model.as_dict())
     assert (module.actions, module.seeds) == ("supported", [1, 2])
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"value_range": (1.0, 0.0)}, {"value_range": (0.0, math.inf)}, {"td_weights": "states"}],
-)
-def test_impossible_targets_are_refused(options):
-    (name,) = options
-    with pytest.raises(InputError, match=rf"model\.{name}="):
-        DQN(**options)
 
 
 @pytest.mark.parametrize("algorithm", [BC, DQN, CQL])

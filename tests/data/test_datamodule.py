@@ -1,6 +1,7 @@
 """Which batches `OfflineDataModule` hands out to whom."""
 
 import itertools
+from functools import partial
 
 import lightning.pytorch as pl
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from sepsis_rl.data import OfflineDataModule, RowBatch, Transitions
-from sepsis_rl.data.batches import AddressedBatches, HeldOutBatches, TransitionTable
+from sepsis_rl.data.batches import AddressedBatches, TransitionTable
 from sepsis_rl.data.transitions import Provenance
 from sepsis_rl.errors import InputError
 
@@ -31,14 +32,6 @@ def join(batches, dim):
 
 
 # -- rows on the device ------------------------------------------------------------------------
-
-
-def test_packed_rows_are_the_columns(make):
-    train = make().train
-    gathered = TransitionTable(train, "cpu").gather(torch.arange(len(train)))
-    for name, column, dtype in zip(RowBatch._fields, gathered, DTYPES, strict=True):
-        assert column.dtype == dtype
-        np.testing.assert_array_equal(column.numpy(), getattr(train, name))
 
 
 def any_transitions(rng, largest, rewards, n=5000):
@@ -65,8 +58,9 @@ def test_packed_rows_of_any_size(largest):
         rng, largest, rng.standard_normal if many else lambda n: rng.integers(-1, 2, n) / 2
     )
     gathered = TransitionTable(transitions, "cpu").gather(torch.arange(5000).view(50, 100))
-    for name, column in zip(RowBatch._fields, gathered, strict=True):
+    for name, column, dtype in zip(RowBatch._fields, gathered, DTYPES, strict=True):
         assert column.shape == (50, 100)
+        assert column.dtype == dtype
         np.testing.assert_array_equal(column.flatten().numpy(), getattr(transitions, name))
 
 
@@ -80,33 +74,12 @@ def test_rows_that_cannot_be_packed_are_refused():
 # -- training batches --------------------------------------------------------------------------
 
 
-def test_a_batch_holds_rows_of_the_training_episodes(make):
-    data = make()
-    (batch,) = take(data.train_dataloader(), 1)
-    for column, dtype in zip(batch, DTYPES, strict=True):
-        assert column.shape == (1, 256)
-        assert column.dtype == dtype
-    rows = {
-        tuple(row)
-        for row in zip(
-            *(getattr(data.train, name).tolist() for name in RowBatch._fields), strict=True
-        )
-    }
-    assert {tuple(row) for row in torch.stack(batch).double()[:, 0].T.tolist()} <= rows
-
-
 def test_a_resumed_run_meets_the_batches_it_would_have_met(make):
     """Wherever a block of batches ends."""
     straight = take(make().train_dataloader(), 300)
     for step in (1, 37, 128, 250):
         resumed = take(make(trainer={"step": step}).train_dataloader(), 300 - step)
         assert_same(resumed, straight[step:])
-
-
-def test_batches_differ(make):
-    batches = take(make().train_dataloader(), 300)
-    firsts = {tuple(torch.cat(batch[:2], 1).flatten().tolist()) for batch in batches}
-    assert len(firsts) == 300
 
 
 def test_the_step_is_read_when_an_iteration_begins(make):
@@ -117,41 +90,25 @@ def test_the_step_is_read_when_an_iteration_begins(make):
     assert_same(take(loader, 6), straight[4:])
 
 
-def test_steps_of_several_batches(make):
-    straight = take(make().train_dataloader(), 20)
-    resumed = make(trainer={"step": 4, "accumulate": 3}).train_dataloader()
-    assert_same(take(resumed, 8), straight[12:])
-
-
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_the_shares_of_ranks_make_up_the_global_batch(make, world_size):
-    seeds = (42, 7, 9)
-    whole = take(make(trainer={"step": 5, "seeds": seeds}).train_dataloader(), 150)
-    shares = [
-        take(
-            make(
-                trainer={"step": 5, "rank": rank, "world_size": world_size, "seeds": seeds}
-            ).train_dataloader(),
-            150,
-        )
-        for rank in range(world_size)
-    ]
+    def batches(**place):
+        trainer = {"step": 5, "seeds": (42, 7, 9), **place}
+        return take(make(trainer=trainer).train_dataloader(), 150)
+
+    shares = [batches(rank=rank, world_size=world_size) for rank in range(world_size)]
     assert shares[0][0].action.shape == (3, 256 // world_size)
-    assert_same([join(parts, 1) for parts in zip(*shares, strict=True)], whole)
+    assert_same([join(parts, 1) for parts in zip(*shares, strict=True)], batches())
 
 
 def test_a_member_gets_the_batches_of_a_single_run(make):
-    seeds = (42, 3, 1_000_042)
+    """Those of one seed share theirs."""
+    seeds = (42, 3, 1_000_042, 3)
     stack = take(make(trainer={"step": 10, "seeds": seeds}).train_dataloader(), 140)
     for member, seed in enumerate(seeds):
         single = take(make(trainer={"step": 10, "seeds": (seed,)}).train_dataloader(), 140)
         assert_same([RowBatch(*(c[member : member + 1] for c in batch)) for batch in stack], single)
     assert not torch.equal(stack[0].observation[0], stack[0].observation[1])
-
-
-def test_members_of_one_seed_share_their_batches(make):
-    (batch,) = take(make(trainer={"seeds": (5, 5)}).train_dataloader(), 1)
-    assert torch.equal(batch.observation[0], batch.observation[1])
 
 
 def test_rows_are_drawn_uniformly_with_replacement(make):
@@ -191,18 +148,13 @@ def test_held_out_rows_come_once_and_in_order(make, monkeypatch, world_size):
     assert [len(loader) for loader in loaders] == [-(-largest_share // 30)] * world_size
     assert len(loaders[0]) > 1
     batches = [batch for loader in loaders for batch in loader]
+    assert_same([batch for loader in loaders for batch in loader], batches)  # again
     assert all(0 < batch.action.shape[1] <= 30 for batch in batches)
     assert sum(map(len, loaders)) == len(batches)
     joined, held_out = join(batches, 1), make().held_out
     for name, column in zip(RowBatch._fields, joined, strict=True):
         assert column.shape == (1, len(held_out))
         np.testing.assert_array_equal(column[0].numpy(), getattr(held_out, name))
-
-
-def test_held_out_batches_can_be_read_again(make):
-    loader = make().test_dataloader()
-    assert isinstance(loader, HeldOutBatches)
-    assert_same(list(loader), list(loader))
 
 
 def test_batches_stay_on_their_device(make):
@@ -222,10 +174,9 @@ def test_more_ranks_than_held_out_rows(make):
 def test_other_data_on_resume_are_named(make):
     state = make().state_dict()
     make().load_state_dict(state)  # warnings are errors, so this one is silent
-    with pytest.warns(UserWarning, match="trained on other data"):
-        make(seed=1).load_state_dict(state)
-    with pytest.warns(UserWarning, match="trained on other data"):
-        make(held_out_seed=1).load_state_dict(state)
+    for other in ({"seed": 1}, {"held_out_seed": 1}):
+        with pytest.warns(UserWarning, match="trained on other data"):
+            make(**other).load_state_dict(state)
 
 
 # -- a real Trainer ----------------------------------------------------------------------------
@@ -275,11 +226,8 @@ def fit(data, steps, checkpoint=None, accumulate=1):
 @pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning")
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_with_a_real_trainer(cache_dir, tmp_path, accumulate):
-    def new_data(**options):
-        return OfflineDataModule(
-            cache_dir=str(cache_dir), episodes=60, held_out_episodes=20, **options
-        )
-
+    sizes = {"episodes": 60, "held_out_episodes": 20}
+    new_data = partial(OfflineDataModule, cache_dir=str(cache_dir), **sizes)
     data = new_data()
     _, straight = fit(data, 20, accumulate=accumulate)
     assert len(straight.batches) == 20 * accumulate

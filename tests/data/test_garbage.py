@@ -126,11 +126,15 @@ def cut(path, rng):
     path.write_bytes(content[: rng.integers(len(content))])
 
 
-def flip(path, rng):
-    content = bytearray(path.read_bytes())
-    for _ in range(rng.integers(1, 9)):
+def flip_bits(content, rng, most):
+    content = bytearray(content)
+    for _ in range(rng.integers(1, most)):
         content[rng.integers(len(content))] ^= 1 << rng.integers(8)
-    path.write_bytes(bytes(content))
+    return bytes(content)
+
+
+def flip(path, rng):
+    path.write_bytes(flip_bits(path.read_bytes(), rng, 9))
 
 
 def overwrite(path, rng):
@@ -145,13 +149,12 @@ def flip_inside(path, rng):
     if path.suffix != ".npz":
         return flip(path, rng)
     with zipfile.ZipFile(path) as archive:
-        members = {name: bytearray(archive.read(name)) for name in archive.namelist()}
-    content = members[str(rng.choice(list(members)))]
-    for _ in range(rng.integers(1, 4)):
-        content[rng.integers(len(content))] ^= 1 << rng.integers(8)
+        members = {name: archive.read(name) for name in archive.namelist()}
+    damaged = str(rng.choice(list(members)))
+    members[damaged] = flip_bits(members[damaged], rng, 4)
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
-            archive.writestr(name, bytes(content))
+            archive.writestr(name, content)
 
 
 def change(edit):
@@ -161,19 +164,14 @@ def change(edit):
     return mutate
 
 
-def repeat_rows(columns, rng):
-    rows = np.sort(np.append(np.arange(len(columns["step"])), rng.integers(len(columns["step"]))))
-    return {name: column[rows] for name, column in columns.items()}
+def rows(choose):
+    """`choose` picks the rows that a file has, of so many."""
 
+    def edit(columns, rng):
+        chosen = choose(len(columns["step"]), rng)
+        return {name: column[chosen] for name, column in columns.items()}
 
-def drop_rows(columns, rng):
-    keep = rng.random(len(columns["step"])) > 0.1
-    return {name: column[keep] for name, column in columns.items()}
-
-
-def shuffle(columns, rng):
-    rows = rng.permutation(len(columns["step"]))
-    return {name: column[rows] for name, column in columns.items()}
+    return change(edit)
 
 
 def never_end(columns, rng):
@@ -182,10 +180,6 @@ def never_end(columns, rng):
         "terminated": columns["terminated"] & False,
         "truncated": columns["truncated"] & False,
     }
-
-
-def be_empty(columns, rng):
-    return {name: column[:0] for name, column in columns.items()}
 
 
 def wrong_value(columns, rng):
@@ -217,12 +211,12 @@ MUTATIONS = {
     "flip": flip,
     "overwrite": overwrite,
     "flip inside": flip_inside,
-    **{
-        edit.__name__: change(edit)
-        for edit in (repeat_rows, drop_rows, shuffle, never_end, be_empty, wrong_value, wrong_type,
-                     no_column)
-    },
-}  # fmt: skip
+    "repeat": rows(lambda n, rng: np.sort(np.append(np.arange(n), rng.integers(n)))),
+    "drop": rows(lambda n, rng: rng.random(n) > 0.1),
+    "shuffle": rows(lambda n, rng: rng.permutation(n)),
+    "be empty": rows(lambda n, rng: slice(0)),
+    **{edit.__name__: change(edit) for edit in (never_end, wrong_value, wrong_type, no_column)},
+}
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

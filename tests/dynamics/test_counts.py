@@ -9,11 +9,8 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from recorded import CHAIN, counted, recorded, tally
 
-from sepsis_rl.data.collection import collect
 from sepsis_rl.dynamics import Counts
 from sepsis_rl.errors import InputError
-from sepsis_rl.mdp import TabularMDP
-from sepsis_rl.policies import clinician_policy
 
 
 def test_counts_by_hand() -> None:
@@ -30,20 +27,6 @@ def test_counts_by_hand() -> None:
     np.testing.assert_array_equal(counts.mean_return, [0.25])
 
 
-def test_samples_side_by_side_by_hand() -> None:
-    counts = counted(CHAIN, 5, 2).sample(np.array([[2.0, 1, 0, 0], [0.0, 0, 1, 2]]))
-    assert counts.n_samples == 2
-    np.testing.assert_array_equal(counts.pairs[[0, 1, 5, 6]], [[4, 1], [2, 0], [2, 0], [1, 0]])
-    expected = np.zeros((20, 10))
-    expected[0, :2] = [2, 2]
-    expected[10, 5] = 2  # state 0 of the second sample is state 5
-    np.testing.assert_array_equal(counts.transitions.toarray(), expected)
-    np.testing.assert_array_equal(np.argwhere(counts.reward_sums), [[1, 0]])
-    assert counts.reward_sums[1, 0] == 2
-    np.testing.assert_allclose(counts.start, [1, 0, 0, 0, 0, 2 / 3, 1 / 3, 0, 0, 0], rtol=1e-15)
-    np.testing.assert_allclose(counts.mean_return, [2 / 3, 0], rtol=1e-15)
-
-
 @settings(max_examples=100, deadline=None)
 @given(recorded())
 def test_agrees_with_loops(records) -> None:
@@ -57,17 +40,6 @@ def test_agrees_with_loops(records) -> None:
     np.testing.assert_array_equal(counts.transitions.toarray(), scipy.linalg.block_diag(*arrivals))
     mean_returns = [one.mean_return for one in one_by_one]
     np.testing.assert_allclose(counts.mean_return, mean_returns, atol=1e-12)
-
-
-def test_counts_of_transitions_are_one_sample_of_all_episodes(chain_mdp: TabularMDP) -> None:
-    data = collect(chain_mdp, clinician_policy(chain_mdp), episodes=200, seed=0)
-    counts = data.counts(5, 2)
-    np.testing.assert_array_equal(counts.pairs, data.pair_counts(5, 2))
-    # What a pair's transitions lack of its count ended the episode, each episode once.
-    assert counts.pairs.sum() - counts.transitions.sum() == data.terminated.sum() == 200
-    np.testing.assert_array_equal(counts.reward_sums.sum(), data.reward.sum())
-    assert counts.mean_return == pytest.approx(data.returns().mean(), abs=1e-12)
-    assert counts.start.sum() == pytest.approx(1, abs=1e-12)
 
 
 @pytest.mark.parametrize(

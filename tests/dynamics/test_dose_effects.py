@@ -1,17 +1,16 @@
-"""Effects of doses on the value of what follows: by hand, and by dense restricted likelihood."""
+"""Effects of doses on the value of what follows: by hand."""
 
 import numpy as np
 import pytest
-from outcome_records import counts_of, random_led, slow_effects, slow_state_rows
+from outcome_records import counts_of
 
 from sepsis_rl.dynamics.dose_effects import dose_effects, dose_features_by_state
 from sepsis_rl.dynamics.state_rows import count_outcomes, state_rows
 
 
-def effects_of(led, values, features, chosen, cohort, vectors=None) -> np.ndarray:
+def effects_of(led, values, features, chosen, cohort) -> np.ndarray:
     outcomes = count_outcomes(counts_of(led))
-    base = state_rows(outcomes, vectors)
-    return dose_effects(outcomes, base, values, features, chosen, cohort)
+    return dose_effects(outcomes, state_rows(outcomes, None), values, features, chosen, cohort)
 
 
 def test_features_by_hand() -> None:
@@ -52,32 +51,6 @@ def test_two_doses_by_hand(cohort: float, variance: float) -> None:
     information = 2 / ((3.6 + 2.5) / 48 * (1 / 20 + 1 / cohort))
     coefficient = 0.4 * information / (information + 1 / variance)
     np.testing.assert_allclose(effects, coefficient * features[..., 0], atol=1e-12)
-
-
-def test_effects_are_0_in_the_mean_of_the_records() -> None:
-    # Three quarters took the second dose: it stands a quarter of the difference above the mean.
-    led = np.array([[[0, 5, 15], [0, 45, 15]]])
-    features, chosen = np.array([[[7.0], [8.0]]]), np.ones((1, 2), dtype=bool)
-    effects = effects_of(led, np.array([0.5, 1.0]), features, chosen, np.full((1, 2), 50.0))
-    assert effects[0, 1] > 0.05
-    np.testing.assert_allclose(effects[0, 0], -3 * effects[0, 1], atol=1e-12)
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_agrees_with_restricted_likelihood(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    n_states, n_actions = 12, 5
-    led = random_led(rng, n_states, n_actions, 30)
-    values = np.append(rng.random(n_states), [1.0, 0.0])
-    vectors = rng.normal(size=(n_states, 2))
-    features = rng.normal(size=(n_states, n_actions, 3))
-    chosen = (led.sum(axis=2) > 0) & (rng.random((n_states, n_actions)) < 0.8)
-    cohort = rng.uniform(5, 50, size=(n_states, n_actions))
-    rows = slow_state_rows(led, vectors)
-    expected = slow_effects(led, rows, values, features, chosen, cohort)
-    effects = effects_of(led, values[:-1], features, chosen, cohort, vectors)
-    np.testing.assert_allclose(effects, expected, atol=1e-9)
-    np.testing.assert_allclose((led.sum(axis=2) * chosen * effects).sum(axis=1), 0, atol=1e-9)
 
 
 def test_no_effect_where_nothing_tells_one() -> None:

@@ -10,25 +10,20 @@ from sepsis_rl.dynamics import Dynamics, true_dynamics
 from sepsis_rl.mdp import TabularMDP
 
 
-def test_expected_by_hand(chain_mdp: TabularMDP) -> None:
-    values = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
+@pytest.mark.parametrize("strategy", ["mean", "terminate"])
+def test_by_hand(chain_mdp: TabularMDP, strategy: str) -> None:
     # Waiting in 0: states 0 and 1; treating: 2 and 3. In 1: 3 with 3/4, or with 1/4.
     expected = np.array([[1.5, 6], [7, 5], [16, 16], [16, 16], [16, 16]])
-    np.testing.assert_array_equal(true_dynamics(chain_mdp).expected(values), expected)
-    expected[1, 1] = 4  # death
-    np.testing.assert_array_equal(true_dynamics(chain_mdp, "terminate").expected(values), expected)
-
-
-def test_under_by_hand(chain_mdp: TabularMDP) -> None:
+    moves = np.zeros((5, 5))
+    moves[0] = [0.25, 0.25, 0.25, 0.25, 0]
+    moves[1] = [0, 0, 0.2 * 0.25 + 0.8 * 0.75, 0.2 * 0.75 + 0.8 * 0.25, 0]
+    if strategy == "terminate":
+        expected[1, 1] = 4  # death
+        moves[1] = [0, 0, 0.2 * 0.25 + 0.8, 0.2 * 0.75, 0]
+    dynamics = true_dynamics(chain_mdp, strategy)
+    np.testing.assert_array_equal(dynamics.expected(np.array([1.0, 2, 4, 8, 16])), expected)
     probabilities = np.array([[0.5, 0.5], [0.2, 0.8], [1, 0], [1, 0], [1, 0]])
-    expected = np.zeros((5, 5))
-    expected[0] = [0.25, 0.25, 0.25, 0.25, 0]
-    expected[1] = [0, 0, 0.2 * 0.25 + 0.8 * 0.75, 0.2 * 0.75 + 0.8 * 0.25, 0]
-    moves = true_dynamics(chain_mdp).under(probabilities)
-    np.testing.assert_allclose(moves.toarray(), expected, atol=1e-15)
-    expected[1] = [0, 0, 0.2 * 0.25 + 0.8, 0.2 * 0.75, 0]
-    moves = true_dynamics(chain_mdp, "terminate").under(probabilities)
-    np.testing.assert_allclose(moves.toarray(), expected, atol=1e-15)
+    np.testing.assert_allclose(dynamics.under(probabilities).toarray(), moves, atol=1e-15)
 
 
 @st.composite
@@ -85,16 +80,3 @@ def test_agrees_with_dense_loops(process: tuple[Dynamics, np.random.Generator]) 
     assert under.shape == (n_states, n_states)
     np.testing.assert_allclose(under.toarray(), moves, atol=1e-12)
     assert under[dynamics.terminal].nnz == 0
-
-
-@pytest.mark.parametrize("strategy", ["mean", "terminate"])
-def test_icu_sepsis_agrees_with_its_dense_rows(mdp: TabularMDP, strategy: str) -> None:
-    rng = np.random.default_rng(0)
-    values, probabilities = rng.normal(size=716), rng.dirichlet(np.ones(25), size=716)
-    dense = mdp.rows.toarray()[mdp.row_index]
-    if strategy == "terminate":
-        dense[~mdp.admissible & ~mdp.terminal[:, None]] = np.eye(716)[mdp.death_state]
-    dynamics = true_dynamics(mdp, strategy)
-    np.testing.assert_allclose(dynamics.expected(values), dense @ values, atol=1e-12)
-    moves = np.einsum("sa,sat->st", probabilities, dense) * ~mdp.terminal[:, None]
-    np.testing.assert_allclose(dynamics.under(probabilities).toarray(), moves, atol=1e-12)

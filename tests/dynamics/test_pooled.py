@@ -8,7 +8,6 @@ from recorded import CHAIN, counted, recorded, tally
 
 from sepsis_rl.dynamics import UNSEEN_RULES, Dynamics, pooled_dynamics
 from sepsis_rl.errors import InputError
-from sepsis_rl.planning import evaluate
 
 ONCE = counted(CHAIN, 5, 2).sample(np.ones((1, 4)))
 
@@ -41,18 +40,6 @@ def test_chain_by_hand(prior: float, from_0: list[list[float]], ends: list[float
     mean_return = [[0.25, 0.25]] * 3
     np.testing.assert_allclose(pooled.rewards, [[0, 0], [0.5, 0.5], *mean_return], atol=1e-15)
     np.testing.assert_allclose(zero.rewards, [[0, 0], [0.5, 0], *[[0, 0]] * 3], atol=1e-15)
-
-
-def test_values_by_hand() -> None:
-    wait, treat = np.array([[1.0, 0.0]] * 5), np.array([[0.0, 1.0]] * 5)
-    for unseen, worth in (("pooled", 0.5), ("zero", 0.0)):
-        dynamics = pooled_dynamics(ONCE, unseen=unseen)
-        # Everybody who waits comes to state 1 in the end. A quarter starts there.
-        assert evaluate(dynamics, wait).value == pytest.approx(0.5, abs=1e-12)
-        assert evaluate(dynamics, treat).value == pytest.approx(worth / 4, abs=1e-12)
-        assert evaluate(dynamics, treat).expected_length == pytest.approx(1, abs=1e-12)
-        # Three steps in state 0, for three quarters, then one in state 1.
-        assert evaluate(dynamics, wait).expected_length == pytest.approx(3.25, abs=1e-12)
 
 
 @settings(max_examples=150, deadline=None)

@@ -1,10 +1,10 @@
-"""Rows of states: by hand, with loops, and the records that they refuse."""
+"""Rows of states: by hand, and the records that they refuse."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from outcome_records import counts_of, random_led, slow_state_rows
+from outcome_records import counts_of
 
 from sepsis_rl.dynamics import empirical_bayes_dynamics
 from sepsis_rl.dynamics.state_rows import count_outcomes, state_rows
@@ -48,18 +48,6 @@ def test_all_records_as_the_neighbor_by_hand() -> None:
         [0, 1 / 2, 0, 1 / 4, 1 / 4],
     ]
     np.testing.assert_allclose(rows_of(LINE, None), expected, atol=1e-12)
-
-
-@pytest.mark.parametrize("near", [True, False])
-@pytest.mark.parametrize("n_states", [2, 9, 60])  # 60: more than a state has neighbors
-@pytest.mark.parametrize("seed", range(3))
-def test_agrees_with_loops(n_states: int, near: bool, seed: int) -> None:
-    rng = np.random.default_rng([seed, n_states])
-    led = random_led(rng, n_states, 3, 15)
-    vectors = rng.normal(size=(n_states, 4)) if near else None
-    rows = rows_of(led, vectors)
-    np.testing.assert_allclose(rows, slow_state_rows(led, vectors), atol=1e-12)
-    assert rows.min() >= -1e-12
 
 
 @pytest.mark.parametrize("records", [0, 5])
