@@ -73,22 +73,22 @@ GRID := essay-bc essay-cql
 DATA_SEEDS := 1 2 3 4
 HALF := --trainer.max_steps 50000
 # $(call vary,NAME,OPTIONS) varies one thing of the grid, at alpha 1 and for fewer steps.
-vary = $(call run,essay-$(1),sweep,--model.alpha 1.0 --trainer.max_steps 20000 $(2))
+vary = $(call run,essay-$(1),essay/sweep,--model.alpha 1.0 --trainer.max_steps 20000 $(2))
 DEEPER := [256,256,256]
 RATES := [1.0e-4,1.0e-3,3.0e-3]
 COMMA := ,
 
 grid: $(STAMP) ## train the essay's grid: BC x 3 seeds, CQL 7 alphas x 3 seeds; goes on after a stop
-	@$(call run,essay-bc,bc,--model.seed '$(SEEDS)')
-	@$(call run,essay-cql,sweep)
+	@$(call run,essay-bc,essay/bc,--model.seed '$(SEEDS)')
+	@$(call run,essay-cql,essay/sweep)
 
 reproduce: grid ## the essay's experiment: train the grid, then the report next to the truth
 	@$(BIN)/lightning report $(call finished,$(GRID)) --output reproduction $(ARGS)
 
 reproduce-more: grid ## the same with four more data sets, and sizes, networks and rates varied
 	@for seed in $(DATA_SEEDS); do \
-		$(call run,essay-bc-data-$$seed,bc,--model.seed '$(SEEDS)' --data.seed $$seed $(HALF)) || exit; \
-		$(call run,essay-cql-data-$$seed,sweep,--model.alpha '$(EXTREMES)' --data.seed $$seed $(HALF)) || exit; \
+		$(call run,essay-bc-data-$$seed,essay/bc,--model.seed '$(SEEDS)' --data.seed $$seed $(HALF)) || exit; \
+		$(call run,essay-cql-data-$$seed,essay/sweep,--model.alpha '$(EXTREMES)' --data.seed $$seed $(HALF)) || exit; \
 	done
 	@for size in 1000 10000 50000 100000; do \
 		$(call vary,episodes-$$size,--data.episodes $$size) || exit; \
@@ -101,8 +101,8 @@ reproduce-more: grid ## the same with four more data sets, and sizes, networks a
 	@$(BIN)/lightning report $(call finished,$(GRID) essay-*) --output reproduction-more $(ARGS)
 
 scorecard: $(STAMP) ## hold estimates from recorded data against the truth: an hour, goes on after a stop
-	@$(call run,scorecard-bc,bc,$(SHORT))
-	@$(call run,scorecard-cql,sweep,--model.alpha '$(SPREAD)' --model.seed 42 $(SHORT))
+	@$(call run,scorecard-bc,essay/bc,$(SHORT))
+	@$(call run,scorecard-cql,essay/sweep,--model.alpha '$(SPREAD)' --model.seed 42 $(SHORT))
 	@$(BIN)/lightning scorecard $(call finished,scorecard-bc scorecard-cql) --output scorecard $(ARGS)
 
 benchmark: $(STAMP) ## measure the speed of environment and training, one after the other
