@@ -24,7 +24,7 @@ PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install lint format type test test-full train tensorboard grid reproduce reproduce-more scorecard \
-	benchmark verify-resume docs clean
+	marks benchmark verify-resume docs clean
 
 help: ## show this list
 	@echo "sepsis-rl: treatment policies for sepsis, learned from records"
@@ -73,22 +73,22 @@ GRID := essay-bc essay-cql
 DATA_SEEDS := 1 2 3 4
 HALF := --trainer.max_steps 50000
 # $(call vary,NAME,OPTIONS) varies one thing of the grid, at alpha 1 and for fewer steps.
-vary = $(call run,essay-$(1),sweep,--model.alpha 1.0 --trainer.max_steps 20000 $(2))
+vary = $(call run,essay-$(1),essay/sweep,--model.alpha 1.0 --trainer.max_steps 20000 $(2))
 DEEPER := [256,256,256]
 RATES := [1.0e-4,1.0e-3,3.0e-3]
 COMMA := ,
 
 grid: $(STAMP) ## train the essay's grid: BC x 3 seeds, CQL 7 alphas x 3 seeds; goes on after a stop
-	@$(call run,essay-bc,bc,--model.seed '$(SEEDS)')
-	@$(call run,essay-cql,sweep)
+	@$(call run,essay-bc,essay/bc,--model.seed '$(SEEDS)')
+	@$(call run,essay-cql,essay/sweep)
 
 reproduce: grid ## the essay's experiment: train the grid, then the report next to the truth
 	@$(BIN)/lightning report $(call finished,$(GRID)) --output reproduction $(ARGS)
 
 reproduce-more: grid ## the same with four more data sets, and sizes, networks and rates varied
 	@for seed in $(DATA_SEEDS); do \
-		$(call run,essay-bc-data-$$seed,bc,--model.seed '$(SEEDS)' --data.seed $$seed $(HALF)) || exit; \
-		$(call run,essay-cql-data-$$seed,sweep,--model.alpha '$(EXTREMES)' --data.seed $$seed $(HALF)) || exit; \
+		$(call run,essay-bc-data-$$seed,essay/bc,--model.seed '$(SEEDS)' --data.seed $$seed $(HALF)) || exit; \
+		$(call run,essay-cql-data-$$seed,essay/sweep,--model.alpha '$(EXTREMES)' --data.seed $$seed $(HALF)) || exit; \
 	done
 	@for size in 1000 10000 50000 100000; do \
 		$(call vary,episodes-$$size,--data.episodes $$size) || exit; \
@@ -101,14 +101,18 @@ reproduce-more: grid ## the same with four more data sets, and sizes, networks a
 	@$(BIN)/lightning report $(call finished,$(GRID) essay-*) --output reproduction-more $(ARGS)
 
 scorecard: $(STAMP) ## hold estimates from recorded data against the truth: an hour, goes on after a stop
-	@$(call run,scorecard-bc,bc,$(SHORT))
-	@$(call run,scorecard-cql,sweep,--model.alpha '$(SPREAD)' --model.seed 42 $(SHORT))
+	@$(call run,scorecard-bc,essay/bc,$(SHORT))
+	@$(call run,scorecard-cql,essay/sweep,--model.alpha '$(SPREAD)' --model.seed 42 $(SHORT))
 	@$(BIN)/lightning scorecard $(call finished,scorecard-bc scorecard-cql) --output scorecard $(ARGS)
+
+marks: $(STAMP) ## what each way to learn is worth from 1,000, 5,000 and 50,000 episodes; goes on after a stop
+	@$(BIN)/python benchmarks/marks.py $(ARGS)
 
 benchmark: $(STAMP) ## measure the speed of environment and training, one after the other
 	@$(BIN)/python benchmarks/bench_env.py $(ARGS)
 	@$(BIN)/python benchmarks/bench_ope.py $(ARGS)
 	@$(BIN)/python benchmarks/bench_fit.py $(ARGS)
+	@$(BIN)/python benchmarks/bench_whole.py $(ARGS)
 
 verify-resume: $(STAMP) ## kill and resume a run of CONFIG for STEPS steps, compare it with one left alone
 	@$(BIN)/python benchmarks/verify_resume.py --config $(CONFIG) --steps $(STEPS) $(ARGS)

@@ -4,7 +4,7 @@
 
 Networks are trained by `lightning fit` itself with the configs as they are; survival is exact, of
 the last checkpoint, and chose nothing. A run that has ended is read and not trained again, so the
-whole goes on where it was stopped. Writes marks.csv, marks.md and marks.png.
+whole goes on where it was stopped. Writes marks.csv and marks.png, and prints the table.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ ESSAY = [f"--trainer.max_steps={ESSAY_STEPS}", f"--trainer.val_check_interval={E
 NETWORKS = {
     "CQL": ("cql", WHOLE),
     "CQL, all actions": ("cql", [*WHOLE, "--model.actions=all"]),
-    "DQN": ("dqn", WHOLE),
     "essay's CQL": ("essay/cql", ESSAY),
     "essay's BC": ("essay/bc", ESSAY),
 }
@@ -169,6 +168,5 @@ if __name__ == "__main__":
         for name, policy in (("clinician", clinician_policy(mdp)), ("optimum", optimal_policy(mdp)))
     }
     table = as_table(summary)
-    (options.output / "marks.md").write_text(table)
     draw(summary, references).savefig(options.output / "marks.png")
     print(table)

@@ -77,16 +77,16 @@ def test_the_defaults_are_options_of_lightning_with_another_value(parsed):
 
 
 def test_the_settings_of_the_essay(parsed):
-    config = parsed(f"--config={CONFIGS / 'essay/cql.yaml'}")
+    config = parsed(f"--config={CONFIGS / 'essay' / 'cql.yaml'}")
     settings = {
         "alpha": 0.5,
+        "temperature": 1.0,
         "gamma": 0.99,
         "learning_rate": 3e-4,
         "tau": 0.005,
         "embedding_dim": 256,
         "hidden_dims": [256, 256],
         "double_q": False,
-        "temperature": 1.0,
         "actions": "all",
         "value_range": None,
         "schedule": "constant",
@@ -101,9 +101,8 @@ def test_the_settings_of_the_essay(parsed):
 
 
 def test_the_grid_of_the_essay(parsed):
-    members = CQL(
-        **parsed(f"--config={CONFIGS / 'essay/sweep.yaml'}")["model"]["init_args"]
-    ).members
+    config = parsed(f"--config={CONFIGS / 'essay' / 'sweep.yaml'}")
+    members = CQL(**config["model"]["init_args"]).members
     assert len(members) == 21
     grid = {(setting["alpha"], setting["seed"]) for setting in members.settings}
     assert grid == {(a, s) for a in (0, 0.1, 0.5, 1, 2, 5, 10) for s in (42, 123, 456)}
@@ -151,7 +150,7 @@ def test_the_variations_each_vary_one_thing_of_the_grid(made, parsed):
     data_seeds = {f"essay-{name}-data-{seed}" for name in ("bc", "cql") for seed in (1, 2, 3, 4)}
     variations = {f"essay-{name}" for name in VARIATIONS}
     assert set(runs) == {"essay-bc", "essay-cql"} | data_seeds | variations
-    grid = dict(leaves(parsed(f"--config={CONFIGS / 'essay/sweep.yaml'}")))
+    grid = dict(leaves(parsed(f"--config={CONFIGS / 'essay' / 'sweep.yaml'}")))
     for name, varied in VARIATIONS.items():
         expected = {
             **grid,
