@@ -138,7 +138,9 @@ def draw(summary: pd.DataFrame, references: dict[str, float]) -> plt.Figure:
         axes.fill_between(own.index, own["mean"] - band, own["mean"] + band, color=color, alpha=0.2)
     for name, survival in references.items():
         axes.axhline(100 * survival, color="0.35", linewidth=0.9, linestyle=(0, (4, 3)))
-        axes.annotate(f"{name} {100 * survival:.1f}", (SIZES[0], 100 * survival + 0.1), fontsize=8)
+        axes.annotate(
+            f"{name} {100 * survival:.1f}", (SIZES[0], 100 * survival - 0.1), fontsize=8, va="top"
+        )
     axes.set_xscale("log")
     axes.set_xticks(SIZES, [f"{size:,}" for size in SIZES])
     axes.minorticks_off()
