@@ -70,16 +70,10 @@ class DoseGrid:
         return action // self.n_vasopressor_levels, action % self.n_vasopressor_levels
 
     def features(self) -> FloatArray:
-        """What effects of doses are taken to depend on, (n_actions, 3).
-
-        The IV-fluid level, centered, the vasopressor level, both in units of the middle one, and
-        whether there is any vasopressor.
-        """
-        fluid, vasopressor = self.levels(np.arange(self.n_actions))
-        middle_fluid = max(self.n_iv_fluid_levels - 1, 1) / 2
-        middle_vasopressor = max(self.n_vasopressor_levels - 1, 1) / 2
-        columns = (fluid / middle_fluid - 1, vasopressor / middle_vasopressor, vasopressor > 0)
-        return np.stack(columns, axis=1).astype(np.float64)
+        """IV fluid (-1 to 1), vasopressor (0 to 2), whether there is any of it; (n_actions, 3)."""
+        doses = np.stack(self.levels(np.arange(self.n_actions))) / 1.0
+        fluid, vasopressor = doses / np.maximum(doses.max(axis=1, keepdims=True) / 2, 0.5)
+        return np.stack([fluid - 1, vasopressor, vasopressor > 0], axis=1)
 
     def name(self, action: int) -> str:
         """An action in words, such as "IV fluid 2, vasopressor 0"."""

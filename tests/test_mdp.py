@@ -133,3 +133,11 @@ def test_broken_tables_are_refused(chain_mdp: TabularMDP, field, change, message
 
 def test_repr(chain_mdp: TabularMDP) -> None:
     assert repr(chain_mdp) == "TabularMDP('Chain-v0' 1, 5 states, 2 actions, 5 distinct rows)"
+
+
+def test_what_effects_of_doses_depend_on() -> None:
+    """Of the grid 5 x 5: IV fluid from -1 to 1, vasopressor from 0 to 2, and whether any."""
+    features = DoseGrid(5, 5).features()
+    assert features.shape == (25, 3)
+    assert features[[0, 4, 12, 21]].tolist() == [[-1, 0, 0], [-1, 2, 1], [0, 1, 1], [1, 0.5, 1]]
+    assert np.isfinite(DoseGrid(1, 9).features()).all()  # a single dose of all has no middle

@@ -38,8 +38,7 @@ class OfflineAlgorithm(Population):
 
     Args:
         learning_rate: Adam's step size; may be a list.
-        schedule: Learning rate over the steps of the run: `constant`, or `cosine` down to 0, which
-            ends where the noise of the last steps has died away.
+        schedule: Learning rate over the steps: `constant`, or `cosine`, half a wave down to 0.
         embedding_dim: Width of the learned state vector.
         hidden_dims: Widths of the hidden layers.
         actions: What the policy, and the value of a next state, choose among: `all`; `supported`,
@@ -80,10 +79,8 @@ class OfflineAlgorithm(Population):
         self.check("hidden_dims", "integers of at least 1, one for each layer", lambda v: v >= 1)
         if not hidden_dims:
             raise InputError("model.hidden_dims=[] cannot be used: give at least one layer's width")
-        self.embedding_dim = embedding_dim
-        self.hidden_dims = tuple(hidden_dims)
-        self.schedule = schedule
-        self.actions = actions
+        self.embedding_dim, self.hidden_dims = embedding_dim, tuple(hidden_dims)
+        self.schedule, self.actions = schedule, actions
         self.min_action_count = min_action_count
         self.sampled = False  # whether the policies sample their actions
         self.validation_loss = MemberMean(len(self.members))
@@ -92,11 +89,7 @@ class OfflineAlgorithm(Population):
     # -- networks ------------------------------------------------------------------------------
 
     def check_data(self, data: OfflineDataModule) -> None:
-        """Checks what this algorithm asks of the data, before anything is written.
-
-        Raises:
-            InputError: The data cannot give it.
-        """
+        """Raises `InputError` where the data cannot give what this algorithm asks of them."""
 
     def configure_model(self) -> None:
         """Builds the networks once the data has said how many states and actions there are."""

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 import scipy.stats
 
 from sepsis_rl.pages import Exhibit
 from sepsis_rl.policies import Policy
+from sepsis_rl.report.claims import (
+    CLAIMS,
+    FAILS,
+    HOLDS,
+    NO_ROLLOUTS,
+    NOT_EXAMINED,
+    UNDECIDED,
+    Finding,
+    claim,
+)
 from sepsis_rl.report.experiment import ESSAY_ORDER, Experiment
 from sepsis_rl.report.protocol import REPORTED, Protocol, share_in_order
 from sepsis_rl.report.statistics import Difference, by_data_set, difference, paired, pooled_variance
@@ -19,36 +29,6 @@ ADMISSIONS: Final = 20_000
 LIVES: Final = 1600
 COVERAGE: Final = 0.517
 """The essay's share of state-action pairs that its data have."""
-
-HOLDS, FAILS, UNDECIDED, NOT_EXAMINED = "holds", "does not hold", "not shown", "not examined"
-"""Verdicts: `not shown` where an interval leaves it open, `not examined` without its runs."""
-NO_ROLLOUTS: Final = "yes: it takes no rollouts"
-
-
-class Finding(NamedTuple):
-    """What became of a claim: verdict, numbers, and whether the essay's protocol could show it."""
-
-    verdict: str
-    exact: str
-    protocol: str = NO_ROLLOUTS
-
-
-Examination = Callable[[Experiment, Protocol], Finding]
-CLAIMS: Final[list[tuple[str, str, Examination]]] = []
-"""What the essay says, what counts as true, and what finds it out."""
-
-
-def claim(text: str, threshold: str) -> Callable[[Examination], Examination]:
-    """Enters what the essay says, and what counts as true, before the function that finds it out.
-
-    The thresholds were written down before the runs that decide were looked at.
-    """
-
-    def enter(examine: Examination) -> Examination:
-        CLAIMS.append((text, threshold, examine))
-        return examine
-
-    return enter
 
 
 def claims(experiment: Experiment, protocol: Protocol) -> Exhibit:
