@@ -12,7 +12,7 @@ from by_hand import NARROW, build, set_table
 
 from sepsis_rl.algorithms import BC, CQL, DQN
 from sepsis_rl.data import OfflineDataModule, RowBatch
-from sepsis_rl.data.batches import TransitionTable
+from sepsis_rl.data.batches import AddressedBatches, TransitionTable
 from sepsis_rl.data.whole import WholeBatch
 from sepsis_rl.dynamics import Dynamics
 from sepsis_rl.errors import InputError
@@ -85,6 +85,23 @@ def test_the_gradient_is_that_of_one_giant_batch(whole, algorithm, options):
     ours = gradient(module, batch)
     assert_close(ours, gradient(module, all_rows(data, len(module.members))))
     assert ours.abs().amax() > 1e-4
+
+
+def test_the_gradient_is_the_mean_of_drawn_batches(whole):
+    """Within its error: standardized differences have a mean square of about 1."""
+    data = whole()
+    module = made(CQL, data, alpha=0.1, temperature=0.05)
+    batches = AddressedBatches(TransitionTable(data.train, "cpu"), torch.tensor([0]), 256)
+    drawn = torch.stack([gradient(module, batch)[0] for batch in itertools.islice(batches, 400)])
+    expected = gradient(module, next(iter(data.train_dataloader())))[0]
+    error = drawn.std(0) / math.sqrt(len(drawn))
+    moved = error > error.amax() / 100
+    assert moved.sum() > 100
+    z = ((drawn.mean(0) - expected) / error)[moved]
+    assert 0.7 < float(z.square().mean()) < 1.4
+    # Of a gradient that is a tenth larger the same would be told apart.
+    z = ((drawn.mean(0) - 1.1 * expected) / error)[moved]
+    assert float(z.square().mean()) > 1.5
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
