@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sepsis_rl.dynamics import Counts, estimated_dynamics, pooled_dynamics
+from sepsis_rl.dynamics import Counts, all_where_none, estimated_dynamics, pooled_dynamics
 from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import BoolArray, FloatArray, IntArray, TabularMDP
 from sepsis_rl.planning import value_iteration
@@ -46,7 +46,7 @@ def tabular_policy(counts: Counts, mdp: TabularMDP | None = None) -> Policy:
     choices = counts.pairs > 0 if mdp is None else mdp.admissible
     if mdp is None:
         dynamics = replace(dynamics, rewards=dynamics.rewards - rarity_costs(counts))
-    plan = value_iteration(dynamics, allowed=_or_all(choices), floor=0.0)
+    plan = value_iteration(dynamics, allowed=all_where_none(choices), floor=0.0)
     return Policy("tabular", np.eye(counts.pairs.shape[1])[plan.actions])
 
 
@@ -95,7 +95,7 @@ def pooled_policy(
     choices = counts.pairs > 0 if admissible is None else admissible
     plan = value_iteration(
         replace(recorded, rewards=recorded.rewards - rarity_costs(counts, penalty)),
-        allowed=_or_all(choices),
+        allowed=all_where_none(choices),
         gamma=gamma,
         # With costs, a loop seen in the records would be worth minus infinity.
         floor=min(0.0, float(recorded.rewards.min())),
@@ -139,8 +139,3 @@ def spibb_policy(counts: Counts, least: int = 5) -> Policy:
         if change < _TOLERANCE:
             break
     return Policy(f"SPIBB {least}", probabilities)
-
-
-def _or_all(choices: BoolArray) -> BoolArray:
-    """Allows all actions in a state that has none to choose from."""
-    return choices | ~choices.any(axis=1, keepdims=True)

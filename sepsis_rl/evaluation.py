@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from sepsis_rl.mdp import Strategy, TabularMDP
 from sepsis_rl.metrics import Interval, MemberMean, PairedDifference, SurvivalRate
 from sepsis_rl.planning import PolicyValue, evaluate
 from sepsis_rl.policies import Policy
-from sepsis_rl.rollouts import roll_out, roll_out_real
+from sepsis_rl.rollouts import Rollout, roll_out, roll_out_real
 
 
 class Stage(IntEnum):
@@ -111,23 +112,17 @@ def score_policies(
     dynamics = true_dynamics(mdp, strategy)
     exact = [evaluate(dynamics, policy.probabilities) for policy in policies]
 
-    count = len(policies)
-    survival, length = SurvivalRate(count).to(device), MemberMean(count).to(device)
-    paired = PairedDifference(count).to(device)
-    share = torch.arange(rank, patients, world_size, device=device)
-    if len(share):  # a process may have no patients
-        treating = [*policies, *([] if reference is None else [reference])]
-        treat = roll_out_real if real_environment else partial(roll_out, mdp, device=device)
-        rollout = treat(treating, patients=share, seed=seed, stage=stage, strategy=strategy)
-        survived, lengths = rollout.survived.to(device), rollout.length.to(device, torch.float64)
-        survival.update(survived[:count])
-        length.update(lengths[:count].mean(-1), len(share))
-        if reference is not None:
-            paired.update(survived[:count], survived[count])
+    survival, length, difference = _treat(
+        treat=roll_out_real if real_environment else partial(roll_out, mdp, device=device),
+        treating=[*policies, *([] if reference is None else [reference])],
+        count=len(policies),
+        share=torch.arange(rank, patients, world_size, device=device),
+        address={"seed": seed, "stage": stage, "strategy": strategy},
+    )
     return PolicyScores(
-        survival_rate=_by_policy(survival.compute()),
-        difference=None if reference is None else _by_policy(paired.compute()),
-        episode_length=length.compute().cpu().reshape(-1),
+        survival_rate=survival,
+        difference=difference,
+        episode_length=length,
         survival_exact=_column([value.survival for value in exact]),
         length_exact=_column([value.expected_length for value in exact]),
         clinician_agreement=_visit_share(exact, mdp.clinician),
@@ -135,6 +130,36 @@ def score_policies(
         inadmissible_rate=_visit_share(exact, ~mdp.admissible),
         visits=np.stack([value.visits for value in exact]),
     )
+
+
+def _treat(
+    treat: Callable[..., Rollout],
+    treating: Sequence[Policy],
+    count: int,
+    share: Tensor,
+    address: dict[str, Any],
+) -> tuple[Interval, Tensor, Interval | None]:
+    """Survival, mean length and paired difference over the patients of all processes.
+
+    Args:
+        treat: Rolls out policies.
+        treating: The policies, and after them the reference if there is one.
+        count: Number of policies without the reference.
+        share: This process's patients, where processes exchange their sums; may be empty.
+        address: What else says who the patients are, and what inadmissible actions do.
+    """
+    device = share.device
+    survival, length = SurvivalRate(count).to(device), MemberMean(count).to(device)
+    paired = PairedDifference(count).to(device)
+    if len(share):
+        rollout = treat(treating, patients=share, **address)
+        survived, lengths = rollout.survived.to(device), rollout.length.to(device, torch.float64)
+        survival.update(survived[:count])
+        length.update(lengths[:count].mean(-1), len(share))
+        if len(treating) > count:
+            paired.update(survived[:count], survived[count])
+    difference = _by_policy(paired.compute()) if len(treating) > count else None
+    return _by_policy(survival.compute()), length.compute().cpu().reshape(-1), difference
 
 
 def _visit_share(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sepsis_rl.dynamics import true_dynamics
+from sepsis_rl.dynamics import all_where_none, true_dynamics
 from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import BoolArray, FloatArray, IntArray, Strategy, TabularMDP
 from sepsis_rl.planning import value_iteration
@@ -122,7 +122,7 @@ def policies_from_scores(
         allowed = np.ones(scores.shape[1:], dtype=np.bool_)
     if allowed.shape != scores.shape[1:]:
         raise InputError(f"the mask has shape {allowed.shape}; accepted: {scores.shape[1:]}")
-    allowed = allowed | ~allowed.any(axis=1, keepdims=True)
+    allowed = all_where_none(allowed)
     make = _softmax_policy if sampled else greedy_policy
     return [
         make(name, np.where(allowed, own, -np.inf)) if np.isfinite(own).all() else None

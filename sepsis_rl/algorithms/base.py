@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final, Literal
 
+import lightning.pytorch as pl
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from sepsis_rl.algorithms.population import Population
 from sepsis_rl.data.batches import RowBatch
 from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.data.whole import Batch
+from sepsis_rl.dynamics import all_where_none
 from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import BoolArray
 from sepsis_rl.metrics import MemberMean
@@ -88,13 +90,9 @@ class OfflineAlgorithm(Population):
 
     # -- networks ------------------------------------------------------------------------------
 
-    def check_data(self, data: OfflineDataModule) -> None:
-        """Raises `InputError` where the data cannot give what this algorithm asks of them."""
-
     def configure_model(self) -> None:
         """Builds the networks once the data has said how many states and actions there are."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        self.check_data(data)
         if not hasattr(self, "q_network"):
             self.build(data.n_states, data.n_actions)
         self.mask_actions(data.pair_counts, None if data.mdp is None else data.mdp.admissible)
@@ -129,8 +127,7 @@ class OfflineAlgorithm(Population):
             allowed = pair_counts >= self.min_action_count
         elif self.actions == "admissible" and admissible is not None:
             allowed = admissible
-        allowed = allowed | ~allowed.any(axis=1, keepdims=True)
-        self.allowed_actions.copy_(torch.tensor(allowed))
+        self.allowed_actions.copy_(torch.tensor(all_where_none(allowed)))
 
     def keep_allowed(self, scores: Tensor, states: Tensor) -> Tensor:
         """Sets the scores of actions that may not be taken to -inf.
@@ -169,19 +166,22 @@ class OfflineAlgorithm(Population):
         return MemberAdam(self.q_network.parameters(), self.members.values("learning_rate"))
 
     def on_fit_start(self) -> None:
+        """Refuses what this algorithm cannot be trained by."""
+        self.check_fit(self.trainer, self.trainer.datamodule)  # type: ignore[attr-defined]
+
+    def check_fit(self, trainer: pl.Trainer, data: OfflineDataModule) -> None:
         """Refuses what would clip wrongly, and a schedule without an end.
 
         Raises:
-            InputError: The precision or the clipping algorithm is not supported, or the number of
-                steps is not given.
+            InputError: The precision or clipping is not supported, or there is no last step.
         """
-        if self.schedule == "cosine" and self.trainer.max_steps < 1:
+        if self.schedule == "cosine" and trainer.max_steps < 1:
             raise InputError("model.schedule=cosine needs trainer.max_steps, which is not given")
-        if self.trainer.precision == "16-mixed":  # fused Adam unscales after the clipping
+        if trainer.precision == "16-mixed":  # fused Adam unscales after the clipping
             raise InputError(
                 "trainer.precision=16-mixed cannot be used: give 32-true or bf16-mixed"
             )
-        if self.trainer.gradient_clip_algorithm == "value":
+        if trainer.gradient_clip_algorithm == "value":
             raise InputError(
                 "trainer.gradient_clip_algorithm=value cannot be used: give norm, which is the "
                 "default and goes by member"

@@ -84,13 +84,13 @@ class DQN(OfflineAlgorithm):
         super().build(n_states, n_actions)
         self.target_q_network = self.new_network(n_states, n_actions).requires_grad_(False)
 
-    def check_data(self, data: OfflineDataModule) -> None:
-        """Checks what this algorithm asks of the data.
+    def check_fit(self, trainer: pl.Trainer, data: OfflineDataModule) -> None:
+        """Refuses to weigh pairs alike in rows that are drawn, besides what no algorithm can do.
 
         Raises:
-            InputError: The data are drawn by rows, and pairs are to weigh alike.
+            InputError: The data or the trainer cannot give what is asked for.
         """
-        super().check_data(data)
+        super().check_fit(trainer, data)
         if self.hparams["td_weights"] == "pairs" and data.batch_size != "all":
             raise InputError(
                 f"model.td_weights=pairs cannot be used with data.batch_size={data.batch_size}: "

@@ -169,7 +169,7 @@ def _baselines(data: OfflineDataModule, mdp: TabularMDP, strategy: Strategy) -> 
         random_policy(mdp),
         clinician_policy(mdp),
         clinician_mode_policy(mdp),
-        tabular_policy(data.train.counts(data.n_states, data.n_actions), mdp),
+        tabular_policy(data.counts, mdp),
         optimal_policy(mdp, strategy=strategy),
     ]
     if strategy != "raise_exception":

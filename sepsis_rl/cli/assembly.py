@@ -178,7 +178,7 @@ class SepsisCLI(LightningCLI):
     def before_fit(self) -> None:
         """Finds the checkpoint to go on from, and goes on in its folder."""
         check_batch_size(self.datamodule.batch_size, self.trainer.world_size)
-        self.model.check_data(self.datamodule)
+        self.model.check_fit(self.trainer, self.datamodule)
         path = self._resolve_checkpoint()
         if path is None:
             self._prepare_data()

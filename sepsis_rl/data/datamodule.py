@@ -66,8 +66,7 @@ class OfflineDataModule(RecordedEpisodes, pl.LightningDataModule):
 
     def estimate_dynamics(self) -> Dynamics:
         """What the training episodes say follows each decision, as `dynamics` asks for."""
-        counts = self.train.counts(self.n_states, self.n_actions)
-        return estimated_dynamics(counts, self.dynamics, self.mdp)
+        return estimated_dynamics(self.counts, self.dynamics, self.mdp)
 
     # -- Lightning's hooks ---------------------------------------------------------------------
 
@@ -107,9 +106,9 @@ class OfflineDataModule(RecordedEpisodes, pl.LightningDataModule):
         """Batches for the members of the module that is trained, from the trainer's step onward."""
         rank, world_size, device = self._place()
         if self.batch_size == "all":
-            counts = self.train.counts(self.n_states, self.n_actions)
             dynamics = self.estimate_dynamics()
-            return WholeBatches(WholeBatch.of_records(counts, dynamics, device, rank, world_size))
+            batch = WholeBatch.of_records(self.counts, dynamics, device, rank, world_size)
+            return WholeBatches(batch)
         trainer = self.trainer
         if trainer is None:
             raise RuntimeError("train_dataloader needs a Trainer; without one use AddressedBatches")

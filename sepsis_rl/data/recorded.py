@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from sepsis_rl.data.collection import POLICIES, PolicyName
 from sepsis_rl.data.records import SimulatedEpisodes, read_episodes, split_episodes
 from sepsis_rl.data.transitions import Transitions
+from sepsis_rl.dynamics import Counts
 from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import FloatArray, TabularMDP, load_icu_sepsis
 
@@ -181,6 +183,11 @@ class RecordedEpisodes:
     def report(self) -> Transitions:
         """Episodes that nothing learns from and nothing is chosen by."""
         return self._loaded[2]
+
+    @cached_property
+    def counts(self) -> Counts:
+        """`train` added up: what dynamics are estimated from."""
+        return self.train.counts(self.n_states, self.n_actions)
 
     @property
     def pair_counts(self) -> npt.NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from sepsis_rl.data.transitions import Transitions
 
 _ROWS_SHOWN: Final = 5
+Refuse = Callable[[npt.NDArray[np.bool_], str], None]
+"""Raises `InputError` if a row is marked, with the rule that it breaks."""
 
 
 def check_rules(
@@ -57,20 +60,7 @@ def check_rules(
         refuse((column < 0) | (column > top), f"{name} lies between 0 and {top}")
     refuse(~np.isfinite(rows.reward), "reward is a finite number")
 
-    # Differences of neighbors are compared, not computed: an id may be as large as int64 goes.
-    same = rows.episode[1:] == rows.episode[:-1]
-    is_last = np.append(~same, True)
-    went_back = np.append(False, rows.episode[1:] < rows.episode[:-1])
-    refuse(went_back, "rows stand in the order of their episodes, which do not come back")
-    starts = np.flatnonzero(np.append(True, is_last[:-1]))
-    expected = np.arange(len(rows)) - np.repeat(starts, np.diff(starts, append=len(rows)))
-    refuse(rows.step != expected, "step counts 0, 1, 2, ... within its episode")
-    ended = rows.terminated | rows.truncated
-    refuse(ended & ~is_last, "an episode ends once, in its last row")
-    refuse(~ended & is_last, "the last row of an episode is terminated or truncated")
-    broken = np.append(same & (rows.next_observation[:-1] != rows.observation[1:]), False)
-    refuse(broken, "next_observation is the observation of the row after it")
-
+    is_last = _check_episodes(rows, refuse)
     if terminal is not None:
         refuse(terminal[rows.observation], "observation is a state that is not terminal")
         refuse(
@@ -88,6 +78,24 @@ def check_rules(
             f"{where}: its provenance says {rows.provenance.episodes:,} episodes and it holds "
             f"{rows.n_episodes:,}"
         )
+
+
+def _check_episodes(rows: Transitions, refuse: Refuse) -> npt.NDArray[np.bool_]:
+    """Checks that rows make up whole episodes, one after the other; returns each one's last row."""
+    # Differences of neighbors are compared, not computed: an id may be as large as int64 goes.
+    same = rows.episode[1:] == rows.episode[:-1]
+    is_last = np.append(~same, True)
+    went_back = np.append(False, rows.episode[1:] < rows.episode[:-1])
+    refuse(went_back, "rows stand in the order of their episodes, which do not come back")
+    starts = np.flatnonzero(np.append(True, is_last[:-1]))
+    expected = np.arange(len(rows)) - np.repeat(starts, np.diff(starts, append=len(rows)))
+    refuse(rows.step != expected, "step counts 0, 1, 2, ... within its episode")
+    ended = rows.terminated | rows.truncated
+    refuse(ended & ~is_last, "an episode ends once, in its last row")
+    refuse(~ended & is_last, "the last row of an episode is terminated or truncated")
+    broken = np.append(same & (rows.next_observation[:-1] != rows.observation[1:]), False)
+    refuse(broken, "next_observation is the observation of the row after it")
+    return is_last
 
 
 def name_rows(bad: npt.NDArray[np.bool_]) -> str:

@@ -56,13 +56,6 @@ def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Transiti
     else:
         starts = np.flatnonzero(np.append(True, is_last[:-1]))
         step = np.arange(len(episode)) - np.repeat(starts, np.diff(starts, append=len(episode)))
-    if "next_observation" in given:
-        next_observation = given["next_observation"]
-        missing = is_last & next_observation.isna()
-        follows = np.where(missing, observation, _numbers(next_observation))
-        follows = _integers(pd.Series(follows, name=next_observation.name), path)
-    else:
-        follows = np.where(is_last, observation, np.roll(observation, -1))
     ended = {
         name: _booleans(given[name], path) for name in ("terminated", "truncated") if name in given
     }
@@ -74,7 +67,7 @@ def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Transiti
         observation=observation,
         action=_integers(given["action"], path),
         reward=_numbers(given["reward"]).astype(np.float32),
-        next_observation=follows,
+        next_observation=_next_observation(given, observation, is_last, path),
         terminated=terminated,
         truncated=truncated,
         provenance=Provenance(
@@ -86,6 +79,20 @@ def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Transiti
             source=path.name,
         ),
     )
+
+
+def _next_observation(
+    given: Mapping[str, pd.Series],
+    observation: npt.NDArray[np.int64],
+    is_last: npt.NDArray[np.bool_],
+    path: Path,
+) -> npt.NDArray[np.int64]:
+    """The column, or else the next row's state; its own where the last row of a stay has none."""
+    if "next_observation" not in given:
+        return np.where(is_last, observation, np.roll(observation, -1))
+    column = given["next_observation"]
+    follows = np.where(is_last & column.isna(), observation, _numbers(column))
+    return _integers(pd.Series(follows, name=column.name), path)
 
 
 def _read(path: Path, episode: str) -> pd.DataFrame:

@@ -30,8 +30,7 @@ class WholeBatch:
     Attributes:
         states: int64 (1, states), those of this process, in order.
         next_states: int64 (1, n_states), all of them.
-        share: float32 (states, n_actions), a pair's share of the recorded decisions, times the
-            number of processes.
+        share: float32 (states, n_actions), a pair's share of all recorded decisions.
         first: The first of `states`.
         processes: Number of processes.
         rewards: float32 (states, n_actions), expected immediate rewards.
@@ -68,7 +67,7 @@ class WholeBatch:
         """
         n_states, n_actions = counts.pairs.shape
         first, end = rank * n_states // world_size, (rank + 1) * n_states // world_size
-        share = counts.pairs[first:end] / counts.pairs.sum() * world_size
+        share = counts.pairs[first:end] / counts.pairs.sum()
         return cls(
             states=torch.arange(first, end, device=device).unsqueeze(0),
             next_states=torch.arange(n_states, device=device).unsqueeze(0),
@@ -112,10 +111,9 @@ class WholeBatch:
         Returns:
             (members,).
         """
-        mine = self.share
-        if weights is not None:
-            mine = weights[self.first : self.first + len(self.share)] * self.processes
-        return (values * mine).sum((-2, -1))
+        mine = slice(self.first, self.first + len(self.share))
+        weighted = values * (self.share if weights is None else weights[mine])
+        return weighted.sum((-2, -1)) * self.processes
 
 
 Batch = RowBatch | WholeBatch

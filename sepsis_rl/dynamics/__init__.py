@@ -1,7 +1,7 @@
 """What follows a decision: the truth, or what records say of it."""
 
 from sepsis_rl.dynamics.counts import CountedEpisodes, Counts
-from sepsis_rl.dynamics.dynamics import Dynamics
+from sepsis_rl.dynamics.dynamics import Dynamics, all_where_none
 from sepsis_rl.dynamics.empirical_bayes import empirical_bayes_dynamics
 from sepsis_rl.dynamics.estimates import ESTIMATES, Estimate, estimated_dynamics
 from sepsis_rl.dynamics.pooled import UNSEEN_RULES, Unseen, pooled_dynamics
@@ -15,6 +15,7 @@ __all__ = [
     "Dynamics",
     "Estimate",
     "Unseen",
+    "all_where_none",
     "empirical_bayes_dynamics",
     "estimated_dynamics",
     "pooled_dynamics",

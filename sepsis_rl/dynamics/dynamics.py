@@ -10,6 +10,11 @@ import scipy.sparse as sp
 from sepsis_rl.mdp import BoolArray, DoseGrid, FloatArray
 
 
+def all_where_none(choices: BoolArray) -> BoolArray:
+    """Choices (n_states, n_actions), in which a state that allows no action allows all."""
+    return choices | ~choices.any(axis=1, keepdims=True)
+
+
 @dataclass(frozen=True, eq=False)
 class Dynamics:
     """Next-state distributions and rewards of all pairs of state and action.

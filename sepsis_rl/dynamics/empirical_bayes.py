@@ -25,7 +25,7 @@ import scipy.sparse as sp
 
 from sepsis_rl.dynamics.counts import Counts
 from sepsis_rl.dynamics.dose_effects import dose_effects, dose_features_by_state
-from sepsis_rl.dynamics.dynamics import Dynamics
+from sepsis_rl.dynamics.dynamics import Dynamics, all_where_none
 from sepsis_rl.dynamics.state_rows import Outcomes, StateRows, count_outcomes, state_rows
 from sepsis_rl.mdp import BoolArray, FloatArray
 
@@ -69,8 +69,7 @@ def empirical_bayes_dynamics(
     """
     outcomes = count_outcomes(counts)
     chosen = outcomes.pairs > 0 if admissible is None else (outcomes.pairs > 0) & admissible
-    allowed = chosen if admissible is None else admissible
-    allowed = allowed | ~allowed.any(axis=1, keepdims=True)
+    allowed = all_where_none(chosen if admissible is None else admissible)
     base = state_rows(outcomes, state_vectors)
     cohort, weight = prior_weights(outcomes, chosen)
     n_states = len(allowed)

@@ -246,8 +246,8 @@ def _differences(member: Member, base: Member, first: Member) -> list[str]:
     """In what a member was made in another way."""
 
     def same(name: str) -> bool:
-        theirs = base.settings.get(name)  # DQN has no temperature, and matches any
-        return bool(member.settings.get(name, theirs) == theirs) or name not in base.settings
+        both = name in member.settings and name in base.settings  # DQN has no temperature
+        return not both or bool(member.settings[name] == base.settings[name])
 
     differs = [name for name in SHARED_SETTINGS if not same(name)]
     if not all(same(name) for name in NETWORK_SHAPE):

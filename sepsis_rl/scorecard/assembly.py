@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from sepsis_rl.files import as_csv
 from sepsis_rl.mdp import load_icu_sepsis
 from sepsis_rl.pages import save
 from sepsis_rl.runs.finished import Run, read_run
-from sepsis_rl.scorecard.accuracy import Estimates, summarize_policies, summarize_rules
+from sepsis_rl.scorecard.accuracy import Estimates, KnownPolicy, summarize_policies, summarize_rules
 from sepsis_rl.scorecard.figure import draw
 from sepsis_rl.scorecard.judging import DataSet, Judge, judge_all
 from sepsis_rl.scorecard.kept import check_output, first_comment, read_estimates, write_estimates
@@ -79,6 +79,25 @@ def scorecard(
     comment = first_comment([judge.configuration(*data_set) for data_set in paths])
     check_output(output, comment)
     finished = _judge(judge, paths, processes)
+    by_rule, by_policy, among_runs = _summarize(finished, episodes, seeds, policies)
+    files = {
+        "scorecard.csv": as_csv(by_rule, comment),
+        "scorecard-policies.csv": as_csv(by_policy, comment),
+        **picture(draw(by_policy, data_sets), "scorecard"),
+    }
+    if among_runs:
+        files["scorecard-runs.csv"] = as_csv(among_runs, comment)
+    save(output, files)
+    print_scorecard(by_rule, among_runs, policies, [output / name for name in files])
+
+
+def _summarize(
+    finished: Mapping[DataSet, Estimates],
+    episodes: Sequence[int],
+    seeds: Sequence[int],
+    policies: Sequence[KnownPolicy],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows by rule, by policy, and by rule among the policies of runs alone."""
     learned = [known for known in policies if known.is_of_a_run]
     by_rule, by_policy, among_runs = [], [], []
     for size in episodes:
@@ -94,15 +113,7 @@ def scorecard(
                 for row in summarize_rules(size, of_runs, learned)
                 if row["rule"] != "two_stage"  # which has screened among all candidates
             ]
-    files = {
-        "scorecard.csv": as_csv(by_rule, comment),
-        "scorecard-policies.csv": as_csv(by_policy, comment),
-        **picture(draw(by_policy, data_sets), "scorecard"),
-    }
-    if among_runs:
-        files["scorecard-runs.csv"] = as_csv(among_runs, comment)
-    save(output, files)
-    print_scorecard(by_rule, among_runs, policies, [output / name for name in files])
+    return by_rule, by_policy, among_runs
 
 
 def _judge(judge: Judge, paths: Mapping[DataSet, Path], processes: int) -> dict[DataSet, Estimates]:
