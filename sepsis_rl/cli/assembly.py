@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import re
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +15,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.profilers import PassThroughProfiler
 
 from sepsis_rl.algorithms import OfflineAlgorithm
 from sepsis_rl.callbacks import (
@@ -149,8 +147,6 @@ class SepsisCLI(LightningCLI):
         if self.subcommand == "predict":
             options = self.config_init["predict"]
             callbacks.append(PolicyExport(options["member"], options["output"]))
-        if config.get("profiler") is None:
-            kwargs = {"profiler": _NoProfiler(), **kwargs}
         self.trainer_defaults["callbacks"] = callbacks
         plugins = config.get("plugins") or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
@@ -265,12 +261,3 @@ class SepsisCLI(LightningCLI):
         if subcommand == "predict":
             settled["return_predictions"] = False
         return {**super()._prepare_subcommand_kwargs(subcommand), **settled}
-
-
-class _NoProfiler(PassThroughProfiler):
-    """Lightning profiles some seventy sections a step; its own idle profiler costs 3 % of one."""
-
-    _idle = nullcontext()
-
-    def profile(self, action_name: str) -> nullcontext[None]:  # type: ignore[override]
-        return self._idle
