@@ -10,17 +10,13 @@ whole goes on where it was stopped. Writes marks.csv and marks.png, and prints t
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
-import os
-import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from training import survival_of, trained
 
 from sepsis_rl.baselines import pooled_policy, spibb_policy, tabular_policy
-from sepsis_rl.cli import main
 from sepsis_rl.data import collect
 from sepsis_rl.display import progress_bar
 from sepsis_rl.dynamics import true_dynamics
@@ -29,7 +25,6 @@ from sepsis_rl.mdp import load_icu_sepsis
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import clinician_policy, optimal_policy
 
-CONFIGS = Path(__file__).parent.parent / "configs"
 SIZES = (1000, 5000, 50_000)
 ESSAY_STEPS = 20_000
 """Of the essay's 100,000, after which its CQL and BC are where they stay (docs/essay)."""
@@ -54,32 +49,6 @@ MARKS = {
 }
 
 
-def trained(name: str, episodes: int, seed: int, runs: Path) -> float:
-    """Exact survival of a run's last policy; trains it unless it has ended."""
-    config, options = NETWORKS[name]
-    run = f"marks-{name}-{episodes}-{seed}".replace(" ", "-").replace(",", "").replace("'", "")
-    words = [
-        "fit",
-        f"--config={CONFIGS / config}.yaml",
-        f"--data.episodes={episodes}",
-        f"--data.seed={seed}",
-        f"--trainer.logger.init_args.save_dir={runs}",
-        f"--trainer.logger.init_args.name={run}",
-        "--evaluation.patients=100",
-        "--ope.resamples=10",
-        "--checkpoint.save_top_k=1",
-        "--trainer.enable_progress_bar=false",
-        *options,
-    ]
-    if not (ended := sorted((runs / run).glob("version_*/metrics.json"))):
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-            if main(words):
-                sys.exit(f"lightning {' '.join(words)} did not end well")
-        ended = sorted((runs / run).glob("version_*/metrics.json"))
-    policies = json.loads(ended[-1].read_text())["fit"]["policies"]
-    return next(iter(policies.values()))["survival_exact"]
-
-
 def measure(seeds: int, essay_seeds: int, runs: Path) -> pd.DataFrame:
     """A row for each policy, number of episodes and data set."""
     mdp = load_icu_sepsis()
@@ -98,7 +67,10 @@ def measure(seeds: int, essay_seeds: int, runs: Path) -> pd.DataFrame:
                 policy = PLANNERS[name](data.counts(mdp.n_states, mdp.n_actions), mdp)
                 survival = evaluate(truth, policy.probabilities).survival
             else:
-                survival = trained(name, episodes, seed, runs)
+                config, options = NETWORKS[name]
+                data = [f"--data.episodes={episodes}", f"--data.seed={seed}"]
+                run = f"marks-{name}-{episodes}-{seed}"
+                (survival,) = survival_of(trained(run, config, *data, *options, runs=runs)).values()
             rows.append((name, episodes, seed, survival))
     return pd.DataFrame(rows, columns=["policy", "episodes", "data_seed", "survival_exact"])
 
