@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sepsis_rl.algorithms.bc import BC
     from sepsis_rl.algorithms.cql import CQL
     from sepsis_rl.algorithms.dqn import DQN
-    from sepsis_rl.baselines import pooled_policy, spibb_policy, tabular_policy
+    from sepsis_rl.baselines import hedged_policy, pooled_policy, spibb_policy, tabular_policy
     from sepsis_rl.callbacks.off_policy import OffPolicyEvaluation
     from sepsis_rl.callbacks.policy_evaluation import PolicyEvaluation
     from sepsis_rl.data.collection import behavior_policy, collect
@@ -60,6 +60,7 @@ __all__ = [
     "estimated_dynamics",
     "evaluate",
     "evaluate_off_policy",
+    "hedged_policy",
     "load_algorithm",
     "load_icu_sepsis",
     "make_env",
@@ -78,7 +79,7 @@ _MODULES: Final = {
     "algorithms.bc": ("BC",),
     "algorithms.cql": ("CQL",),
     "algorithms.dqn": ("DQN",),
-    "baselines": ("pooled_policy", "spibb_policy", "tabular_policy"),
+    "baselines": ("hedged_policy", "pooled_policy", "spibb_policy", "tabular_policy"),
     "callbacks.off_policy": ("OffPolicyEvaluation",),
     "callbacks.policy_evaluation": ("PolicyEvaluation",),
     "data.collection": ("behavior_policy", "collect"),

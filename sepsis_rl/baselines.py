@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from sepsis_rl.dynamics import Counts, all_where_none, estimated_dynamics, pooled_dynamics
+from sepsis_rl.dynamics import (
+    Counts,
+    Dynamics,
+    all_where_none,
+    empirical_bayes_dynamics,
+    estimated_dynamics,
+    pooled_dynamics,
+)
 from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import BoolArray, FloatArray, IntArray, TabularMDP
 from sepsis_rl.planning import value_iteration
@@ -23,6 +31,14 @@ def most_recorded_policy(pair_counts: IntArray) -> Policy:
         pair_counts: (n_states, n_actions).
     """
     return greedy_policy("most recorded", pair_counts.astype(np.float64))
+
+
+def recorded_policy(counts: Counts) -> Policy:
+    """The recorded decisions, copied as often as they were taken; any where a state has none."""
+    n = counts.pairs
+    visits = n.sum(axis=1, keepdims=True)
+    shares = np.where(visits > 0, n / np.maximum(visits, 1), 1 / n.shape[1])
+    return Policy("recorded", shares)
 
 
 def tabular_policy(counts: Counts, mdp: TabularMDP | None = None) -> Policy:
@@ -43,11 +59,50 @@ def tabular_policy(counts: Counts, mdp: TabularMDP | None = None) -> Policy:
         InputError: The counts are empty, or of rewards that are not survival.
     """
     dynamics = estimated_dynamics(counts, "empirical_bayes", mdp)
+    return Policy("tabular", _planned(dynamics, counts, mdp))
+
+
+def hedged_policy(counts: Counts, mdp: TabularMDP) -> Policy:
+    """Two plans, mixed as likely as the records make what each of them rests on.
+
+    `tabular_policy` believes that a dose does to a patient what it did to others. Few records can
+    hardly tell whether it does, and where it does not, the plan errs in all states alike. This is
+    Bayesian model averaging (Hoeting, Madigan, Raftery & Volinsky, 1999, "Bayesian model
+    averaging: a tutorial", Statistical Science) over plans with and without such effects.
+    Difference: it averages the plans, not what they predict, for a plan on the average is as
+    single-minded as either, and only a mixture spreads the risk.
+
+    Args:
+        counts: The records.
+        mdp: The environment that they are of, as for `tabular_policy`.
+
+    Returns:
+        A stochastic policy.
+
+    Raises:
+        InputError: The counts are empty, or of rewards that are not survival.
+    """
+    estimate = partial(
+        empirical_bayes_dynamics,
+        counts,
+        admissible=mdp.admissible,
+        state_vectors=mdp.state_vectors,
+    )
+    without, shared = estimate(), estimate(dose_features=mdp.dose_grid.features())
+    weight = shared.dose_effects_probability
+    return Policy(
+        "hedged",
+        weight * _planned(shared, counts, mdp) + (1 - weight) * _planned(without, counts, mdp),
+    )
+
+
+def _planned(dynamics: Dynamics, counts: Counts, mdp: TabularMDP | None) -> FloatArray:
+    """The best plan, (n_states, n_actions), each row 1 at one action."""
     choices = counts.pairs > 0 if mdp is None else mdp.admissible
     if mdp is None:
         dynamics = replace(dynamics, rewards=dynamics.rewards - rarity_costs(counts))
     plan = value_iteration(dynamics, allowed=all_where_none(choices), floor=0.0)
-    return Policy("tabular", np.eye(counts.pairs.shape[1])[plan.actions])
+    return np.eye(counts.pairs.shape[1])[plan.actions]
 
 
 def rarity_costs(counts: Counts, penalty: float = 0.05) -> FloatArray:
@@ -122,8 +177,7 @@ def spibb_policy(counts: Counts, least: int = 5) -> Policy:
     if least < 1 or not counts.pairs.any():
         raise InputError(f"least is {least}, or there are no counts; accepted: 1 or more, and some")
     dynamics, n = pooled_dynamics(counts), counts.pairs
-    visits = n.sum(axis=1, keepdims=True)
-    behavior = np.where(visits > 0, n / np.maximum(visits, 1), 1 / n.shape[1])
+    behavior = recorded_policy(counts).probabilities
     known = n >= least
     kept = np.where(known, 0.0, behavior)
     free = np.where(known.any(axis=1), 1 - kept.sum(axis=1), 0.0)

@@ -4,9 +4,16 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from sepsis_rl.baselines import most_recorded_policy, pooled_policy, spibb_policy, tabular_policy
+from sepsis_rl.baselines import (
+    hedged_policy,
+    most_recorded_policy,
+    pooled_policy,
+    recorded_policy,
+    spibb_policy,
+    tabular_policy,
+)
 from sepsis_rl.data.collection import collect
-from sepsis_rl.dynamics import Counts, true_dynamics
+from sepsis_rl.dynamics import Counts, empirical_bayes_dynamics, true_dynamics
 from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import TabularMDP
 from sepsis_rl.planning import evaluate
@@ -16,6 +23,11 @@ from sepsis_rl.policies import clinician_policy
 def test_the_most_recorded_action() -> None:
     policy = most_recorded_policy(np.array([[2, 3, 3], [0, 0, 0]]))
     assert policy.actions.tolist() == [1, 0]
+
+
+def test_the_records_copied() -> None:
+    policy = recorded_policy(_chain_counts({(0, 0, 3): 1, (0, 1, 2): 2, (0, 1, 3): 1}))
+    np.testing.assert_allclose(policy.probabilities[:2], [[0.25, 0.75], [0.5, 0.5]])
 
 
 # --- pooled -----------------------------------------------------------------------------------
@@ -128,6 +140,34 @@ def test_tabular_keeps_to_admissible_actions_and_reads_no_transitions(mdp: Tabul
     without = tabular_policy(counts)
     visited = counts.pairs.any(axis=1)
     assert (counts.pairs[np.arange(716), without.actions] > 0)[visited].all()
+
+
+# --- hedged -----------------------------------------------------------------------------------
+
+
+def test_hedged_mixes_two_plans_by_the_evidence(mdp: TabularMDP) -> None:
+    counts = _counts(mdp, 4, 250)
+    options = {"admissible": mdp.admissible, "state_vectors": mdp.state_vectors}
+    doses = mdp.dose_grid.features()
+    weight = empirical_bayes_dynamics(
+        counts, dose_features=doses, **options
+    ).dose_effects_probability
+    assert 0.1 < weight < 0.9
+    policy, plan = hedged_policy(counts, mdp), tabular_policy(counts, mdp)
+    of_plan = policy.probabilities[np.arange(716), plan.actions]
+    # In some states the plans agree; in the others the rest goes to one other action.
+    np.testing.assert_allclose(np.unique(of_plan.round(9)), [weight, 1], atol=1e-8)
+    assert set((policy.probabilities > 0).sum(axis=1)) == {1, 2}
+    assert ((policy.probabilities > 0) <= mdp.admissible)[:713].all()
+
+
+def test_hedged_believes_what_many_records_say(mdp: TabularMDP) -> None:
+    counts = _counts(mdp, 4, 50_000)
+    np.testing.assert_allclose(
+        hedged_policy(counts, mdp).probabilities,
+        tabular_policy(counts, mdp).probabilities,
+        atol=1e-3,
+    )
 
 
 # --- safe policy improvement ------------------------------------------------------------------

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
+from scipy.special import expit, logsumexp
 
 from sepsis_rl.dynamics.state_rows import STATE_PRIOR, Outcomes, StateRows
 from sepsis_rl.mdp import BoolArray, FloatArray
@@ -13,6 +14,21 @@ LARGEST_SCORE: Final = 2.5
 """Standardized values beyond this one count as this one."""
 VARIANCES: Final = np.logspace(-8, 0, 81)
 """Prior variances of a dose's effect that are compared."""
+
+
+class DoseEffects(NamedTuple):
+    """Effects of doses, and how likely it is that there are any.
+
+    Attributes:
+        of_decisions: (n_states, n_actions), what each decision adds to the value of what follows;
+            0 in the mean of a state's chosen records.
+        probability: That doses have an effect by their features, not less likely beforehand than
+            that they have none, after the records: by the marginal likelihood, in which all
+            `VARIANCES` are as likely as each other.
+    """
+
+    of_decisions: FloatArray
+    probability: float
 
 
 def dose_features_by_state(
@@ -43,7 +59,7 @@ def dose_effects(
     features: FloatArray,
     chosen: BoolArray,
     cohort: FloatArray,
-) -> FloatArray:
+) -> DoseEffects:
     """What each decision adds to the value of what follows, by the features of its dose.
 
     Args:
@@ -53,9 +69,6 @@ def dose_effects(
         features: (n_states, n_actions, n_features).
         chosen: (n_states, n_actions) bool, the pairs to learn from.
         cohort: (n_states, n_actions), k, how much a true row differs from its state's.
-
-    Returns:
-        (n_states, n_actions), 0 in the mean of a state's chosen records.
     """
     n, mean = outcomes.pairs, outcomes.mean(values)
     expected = base.expected(values)
@@ -72,11 +85,14 @@ def dose_effects(
     length = np.maximum(length, 0.0)
     score = axes.T @ np.einsum("sa,saf,sa->f", precision, x, y)
     grid = VARIANCES[:, None]
-    evidence = score**2 / (length + 1 / grid) - np.log1p(grid * length)
-    best = VARIANCES[evidence.sum(axis=1).argmax()]
+    # Logarithm of the likelihood ratio to no effect, by prior variance.
+    evidence = (score**2 / (length + 1 / grid) - np.log1p(grid * length)).sum(axis=1) / 2
+    best = VARIANCES[evidence.argmax()]
     coefficients = axes @ (score / (length + 1 / best))
     effects = _centered(features @ coefficients[:, None], np.where(chosen, n, 0.0))
-    return effects.squeeze(-1)
+    return DoseEffects(
+        effects.squeeze(-1), float(expit(logsumexp(evidence) - np.log(len(VARIANCES))))
+    )
 
 
 def _centered(columns: FloatArray, weights: FloatArray) -> FloatArray:

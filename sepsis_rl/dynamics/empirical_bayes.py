@@ -17,6 +17,7 @@ N and T the counts of a pair and of its transitions, and V the value of a state:
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -24,7 +25,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from sepsis_rl.dynamics.counts import Counts
-from sepsis_rl.dynamics.dose_effects import dose_effects, dose_features_by_state
+from sepsis_rl.dynamics.dose_effects import DoseEffects, dose_effects, dose_features_by_state
 from sepsis_rl.dynamics.dynamics import Dynamics, all_where_none
 from sepsis_rl.dynamics.state_rows import Outcomes, StateRows, count_outcomes, state_rows
 from sepsis_rl.mdp import BoolArray, FloatArray
@@ -43,13 +44,25 @@ _MAX_SWEEPS: Final = 10_000
 _TOLERANCE: Final = 1e-10
 
 
+@dataclass(frozen=True, eq=False)
+class EmpiricalBayesDynamics(Dynamics):
+    """Dynamics so estimated, none of whose states is terminal.
+
+    Attributes:
+        dose_effects_probability: How likely the records make it that doses have effects that
+            states share; 0 where none were looked for.
+    """
+
+    dose_effects_probability: float = 0.0
+
+
 def empirical_bayes_dynamics(
     counts: Counts,
     *,
     admissible: BoolArray | None = None,
     state_vectors: FloatArray | None = None,
     dose_features: FloatArray | None = None,
-) -> Dynamics:
+) -> EmpiricalBayesDynamics:
     """What the records say follows each decision, also one that they hardly have.
 
     Args:
@@ -60,9 +73,6 @@ def empirical_bayes_dynamics(
             are each other's neighbors.
         dose_features: (n_actions, n_features), what the effect of a dose depends on. None: doses
             have no effect beyond what their own records show.
-
-    Returns:
-        Dynamics in which no state is terminal, as those of `pooled_dynamics`.
 
     Raises:
         InputError: There are no counts, or of several samples, or of rewards that are not survival.
@@ -75,11 +85,12 @@ def empirical_bayes_dynamics(
     n_states = len(allowed)
     values = _settled(base.expected, n_states)
     if dose_features is None:
-        return _mixed(counts, outcomes, base, weight, np.zeros(outcomes.pairs.shape), values)
+        none = DoseEffects(np.zeros(outcomes.pairs.shape), 0.0)
+        return _mixed(counts, outcomes, base, weight, none, values)
     visited = outcomes.pairs.sum(axis=1) > 0
     features = dose_features_by_state(dose_features, values[:-1], visited)
 
-    def with_effects(values: FloatArray) -> Dynamics:
+    def with_effects(values: FloatArray) -> EmpiricalBayesDynamics:
         effects = dose_effects(outcomes, base, values, features, chosen, cohort)
         return _mixed(counts, outcomes, base, weight, effects, values)
 
@@ -128,15 +139,15 @@ def _mixed(
     outcomes: Outcomes,
     base: StateRows,
     weight: FloatArray,
-    effects: FloatArray,
+    effects: DoseEffects,
     values: FloatArray,
-) -> Dynamics:
+) -> EmpiricalBayesDynamics:
     """(T + k' R) / (N + k'), where R is the state row P tilted: P (1 + g (V - PV) / Var_P V)."""
-    n_states, n_actions = effects.shape
+    n_states, n_actions = outcomes.pairs.shape
     mean = base.expected(values)[:, None]
     variance = base.expected(values**2)[:, None] - mean**2
     # V lies between 0, of death, and 1, of survival: there a tilt leaves the least, or the most.
-    tilt = (effects / np.maximum(variance, 1e-12)).clip(
+    tilt = (effects.of_decisions / np.maximum(variance, 1e-12)).clip(
         -LARGEST_TILT / np.maximum(1 - mean, LEAST_RISK),
         LARGEST_TILT / np.maximum(mean, LEAST_RISK),
     )
@@ -155,12 +166,13 @@ def _mixed(
     joined = sp.csr_array(sp.vstack(rows, format="csr"))
     mixed = sp.csr_array(sp.hstack(mixture, format="csr"))
     mixed.eliminate_zeros()
-    return Dynamics(
+    return EmpiricalBayesDynamics(
         rows=joined[:, :-1],
         mixture=mixed,
-        rewards=(mixed @ joined[:, [-1]].toarray()).reshape(effects.shape),
+        rewards=(mixed @ joined[:, [-1]].toarray()).reshape(n_states, n_actions),
         start=counts.start,
         terminal=np.zeros(n_states, dtype=np.bool_),
+        dose_effects_probability=effects.probability,
     )
 
 

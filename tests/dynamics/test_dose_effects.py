@@ -3,12 +3,18 @@
 import numpy as np
 import pytest
 from outcome_records import counts_of
+from scipy.stats import norm
 
-from sepsis_rl.dynamics.dose_effects import dose_effects, dose_features_by_state
+from sepsis_rl.dynamics.dose_effects import (
+    VARIANCES,
+    DoseEffects,
+    dose_effects,
+    dose_features_by_state,
+)
 from sepsis_rl.dynamics.state_rows import count_outcomes, state_rows
 
 
-def effects_of(led, values, features, chosen, cohort) -> np.ndarray:
+def effects_of(led, values, features, chosen, cohort) -> DoseEffects:
     outcomes = count_outcomes(counts_of(led))
     return dose_effects(outcomes, state_rows(outcomes, None), values, features, chosen, cohort)
 
@@ -48,20 +54,24 @@ def test_two_doses_by_hand(cohort: float, variance: float) -> None:
     features = np.array([[[-1.0], [1.0], [3.0]]])
     chosen = np.array([[True, True, False]])
     effects = effects_of(led, np.array([0.5, 1.0]), features, chosen, np.full((1, 3), cohort))
-    information = 2 / ((3.6 + 2.5) / 48 * (1 / 20 + 1 / cohort))
-    coefficient = 0.4 * information / (information + 1 / variance)
-    np.testing.assert_allclose(effects, coefficient * features[..., 0], atol=1e-12)
+    noise = (3.6 + 2.5) / 48 * (1 / 20 + 1 / cohort)
+    coefficient = 0.4 * (2 / noise) / (2 / noise + 1 / variance)
+    np.testing.assert_allclose(effects.of_decisions, coefficient * features[..., 0], atol=1e-12)
+    # The two means differ by .8, twice the coefficient and the noise of both.
+    likelihood = norm.pdf(0.8, scale=np.sqrt(4 * VARIANCES + 2 * noise)).mean()
+    none = norm.pdf(0.8, scale=np.sqrt(2 * noise))
+    assert effects.probability == pytest.approx(likelihood / (likelihood + none), rel=1e-9)
 
 
 def test_no_effect_where_nothing_tells_one() -> None:
     features, cohort = np.array([[[-1.0], [1.0]]]), np.full((1, 2), 20.0)
     values, both = np.array([0.5, 1.0]), np.ones((1, 2), dtype=bool)
     led = np.array([[[0, 2, 18], [0, 18, 2]]])
-    assert effects_of(led, values, features, both, cohort).all()
+    assert effects_of(led, values, features, both, cohort).of_decisions.all()
     # Doses without features; no choice; everybody survives; a single dose was recorded.
-    assert not effects_of(led, values, np.zeros((1, 2, 1)), both, cohort).any()
-    assert not effects_of(led, values, features, ~both, cohort).any()
+    assert not effects_of(led, values, np.zeros((1, 2, 1)), both, cohort).of_decisions.any()
+    assert not effects_of(led, values, features, ~both, cohort).of_decisions.any()
     survived = np.array([[[0, 5, 0], [0, 9, 0]]])
-    assert not effects_of(survived, values, features, both, cohort).any()
+    assert not effects_of(survived, values, features, both, cohort).of_decisions.any()
     led[0, 1] = 0
-    assert not effects_of(led, values, features, led.any(axis=2), cohort).any()
+    assert not effects_of(led, values, features, led.any(axis=2), cohort).of_decisions.any()

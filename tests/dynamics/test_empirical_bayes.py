@@ -21,6 +21,7 @@ from sepsis_rl.dynamics import (
     estimated_dynamics,
     true_dynamics,
 )
+from sepsis_rl.dynamics.dose_effects import DoseEffects
 from sepsis_rl.dynamics.empirical_bayes import prior_weights
 from sepsis_rl.dynamics.state_rows import count_outcomes
 from sepsis_rl.mdp import TabularMDP
@@ -121,7 +122,8 @@ def test_agrees_with_loops(n_states: int, near: bool, with_doses: bool, masked: 
 def test_where_nobody_dies_no_rounding_error_is_tilted(monkeypatch: pytest.MonkeyPatch) -> None:
     led = np.zeros((40, 2, 42), dtype=int)
     led[:, 0, :41] = np.random.default_rng(6).integers(9, size=(40, 41))
-    monkeypatch.setattr(empirical_bayes, "dose_effects", lambda *_: np.full((40, 2), -0.3))
+    steep = DoseEffects(np.full((40, 2), -0.3), 1.0)
+    monkeypatch.setattr(empirical_bayes, "dose_effects", lambda *_: steep)
     dynamics = empirical_bayes_dynamics(counts_of(led), dose_features=np.ones((2, 1)))
     mixed = outcomes_of(dynamics)
     np.testing.assert_allclose(mixed[:, 1], slow_state_rows(led, None), atol=1e-5)
