@@ -111,13 +111,8 @@ def draw(rows: pd.DataFrame, clinician: float) -> plt.Figure:
         label_axes(axes, title=f"{size:,} episodes")
         axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
         axes.grid(visible=False, axis="x")
-    every[0].annotate(
-        f"clinicians {100 * clinician:.1f}",
-        (0, 1),
-        xytext=(len(names) - 0.6, 100 * clinician + 0.08),
-        textcoords="data",
-        fontsize=8,
-        ha="right",
+    every[-1].text(
+        len(names) - 0.6, 100 * clinician - 0.03, "clinicians", fontsize=8, ha="right", va="top"
     )
     every[0].set_ylabel("exact 90-day survival, %", fontsize=9)
     return figure
