@@ -37,7 +37,8 @@ def variations(experiment: Experiment) -> list[Exhibit]:
 
     The grid is among them where it was evaluated after as many steps.
     """
-    return [_variation(experiment, key, own) for key, own in experiment.variations.items()]
+    given = experiment.variations
+    return [_variation(experiment, key, given[key]) for key in _VARIED if key in given]
 
 
 def _variation(experiment: Experiment, key: str, varied: Sequence[Member]) -> Exhibit:
