@@ -81,7 +81,7 @@ def test_a_single_visited_state_is_what_all_know_of() -> None:
     ("change", "message"),
     [
         (lambda c: {"pairs": 0 * c.pairs, "transitions": 0 * c.transitions}, "there are no counts"),
-        (lambda c: {"mean_return": np.array([0.5, 0.5])}, "or of several samples"),
+        (lambda c: {"return_sums": np.array([0.5, 0.5])}, "or of several samples"),
         (lambda c: {"reward_sums": -c.reward_sums}, "rewards are not survival"),
         (lambda c: {"reward_sums": 2 * c.reward_sums}, "rewards are not survival"),
         # The first decision in the first state never ended an episode.
