@@ -206,11 +206,6 @@ class Transitions:
             n_actions=n_actions,
         )
 
-    def pair_counts(self, n_states: int, n_actions: int) -> npt.NDArray[np.int64]:
-        """How often each action was taken in each state, int64 (n_states, n_actions)."""
-        pair = self.observation * n_actions + self.action
-        return np.bincount(pair, minlength=n_states * n_actions).reshape(n_states, n_actions)
-
     @cached_property
     def content_hash(self) -> str:
         """SHA-256 over the columns, in hexadecimal; provenance is not part of it."""
