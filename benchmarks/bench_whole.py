@@ -106,7 +106,7 @@ def main(steps: int, largest: int) -> None:
         "count, s",
         "dynamics, s",
         "step, ms",
-        "of 256 rows'",
+        "× 256 rows",
         box=box.SIMPLE,
     )
     data, cells = {}, {}
