@@ -42,8 +42,8 @@ def _chain_counts(entries: dict[tuple[int, int, int], int]) -> Counts:
         pairs=every.sum(axis=2),
         transitions=sp.csr_array((every * [1, 1, 0, 0, 0]).reshape(10, 5)),
         reward_sums=every[:, :, 3],
-        start=np.eye(5)[0],
-        mean_return=np.array([every[:, :, 3].sum() / max(every[:, :, 2:].sum(), 1)]),
+        starts=np.eye(5)[0] * max(every[:, :, 2:].sum(), 1),
+        return_sums=np.array([every[:, :, 3].sum()]),
     )
 
 

@@ -26,7 +26,8 @@ class MemberAdam(Adam):
     def __init__(self, parameters: Iterable[Tensor], learning_rates: Sequence[float]) -> None:
         self._stacked = list(parameters)
         self._largest = max(learning_rates)
-        super().__init__(self._stacked, lr=self._largest, fused=True)
+        # Capturable, or torch refuses to make the step part of a CUDA graph; else the same.
+        super().__init__(self._stacked, lr=self._largest, fused=True, capturable=True)
         self._weights: list[Tensor] = []
         self._shares: list[Tensor] = []
         if min(learning_rates) < self._largest:

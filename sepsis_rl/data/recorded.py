@@ -192,7 +192,7 @@ class RecordedEpisodes:
     @property
     def pair_counts(self) -> npt.NDArray[np.int64]:
         """How often each action was taken in each state in `train`, (n_states, n_actions)."""
-        return self.train.pair_counts(self.n_states, self.n_actions)
+        return self.counts.pairs.astype(np.int64)
 
     @property
     def content_hash(self) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sepsis_rl.data.rules import check_rules
-from sepsis_rl.dynamics import CountedEpisodes, Counts
+from sepsis_rl.dynamics import Counts, count_rows
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import atomic_write, read_arrays
 
@@ -195,24 +195,16 @@ class Transitions:
             n_states: Number of states.
             n_actions: Number of actions.
         """
-        episodes = CountedEpisodes(
-            episode=np.repeat(np.arange(self.n_episodes), np.diff(self._starts, append=len(self))),
+        return count_rows(
             observation=self.observation,
             action=self.action,
-            reward=self.reward.astype(np.float64),
+            reward=self.reward,
             next_observation=self.next_observation,
             terminated=self.terminated,
-            starts=self.observation[self._starts],
-            returns=self.returns(),
+            is_first=self.step == 0,
             n_states=n_states,
             n_actions=n_actions,
         )
-        return episodes.sample(np.ones((1, self.n_episodes)))
-
-    def pair_counts(self, n_states: int, n_actions: int) -> npt.NDArray[np.int64]:
-        """How often each action was taken in each state, int64 (n_states, n_actions)."""
-        pair = self.observation * n_actions + self.action
-        return np.bincount(pair, minlength=n_states * n_actions).reshape(n_states, n_actions)
 
     @cached_property
     def content_hash(self) -> str:

@@ -28,6 +28,7 @@ from sepsis_rl.dynamics.counts import Counts
 from sepsis_rl.dynamics.dose_effects import DoseEffects, dose_effects, dose_features_by_state
 from sepsis_rl.dynamics.dynamics import Dynamics, all_where_none
 from sepsis_rl.dynamics.state_rows import Outcomes, StateRows, count_outcomes, state_rows
+from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import BoolArray, FloatArray
 
 LEAST_COHORT: Final = 20.0
@@ -75,14 +76,25 @@ def empirical_bayes_dynamics(
             have no effect beyond what their own records show.
 
     Raises:
-        InputError: There are no counts, or of several samples, or of rewards that are not survival.
+        InputError: There are no counts, or of several samples, or of rewards that are not survival;
+            or what is known of states and actions is of other ones.
     """
     outcomes = count_outcomes(counts)
+    n_states, n_actions = outcomes.pairs.shape
+    for name, given, length in (
+        ("admissible", admissible, n_states),
+        ("state_vectors", state_vectors, n_states),
+        ("dose_features", dose_features, n_actions),
+    ):
+        if given is not None and len(given) != length:
+            raise InputError(
+                f"{name} has {len(given)} rows; accepted: {length}, since the counts are of "
+                f"{n_states} states and {n_actions} actions"
+            )
     chosen = outcomes.pairs > 0 if admissible is None else (outcomes.pairs > 0) & admissible
     allowed = all_where_none(chosen if admissible is None else admissible)
     base = state_rows(outcomes, state_vectors)
     cohort, weight = prior_weights(outcomes, chosen)
-    n_states = len(allowed)
     values = _settled(base.expected, n_states)
     if dose_features is None:
         none = DoseEffects(np.zeros(outcomes.pairs.shape), 0.0)

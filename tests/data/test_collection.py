@@ -35,7 +35,7 @@ def test_the_clinicians_data_set(mdp, clinician_data):
     assert abs(len(clinician_data) - 46_500) < 1_500
     # Exact survival is 0.7818 and its standard error over 5,000 episodes 0.006.
     assert abs(clinician_data.returns().mean() - 0.7818) < 0.02
-    pair_counts = clinician_data.pair_counts(mdp.n_states, mdp.n_actions)
+    pair_counts = clinician_data.counts(mdp.n_states, mdp.n_actions).pairs
     assert abs((pair_counts > 0).mean() - 0.306) < 0.01
     assert clinician_data.provenance == Provenance(
         environment_id="Sepsis/ICU-Sepsis-v2",
@@ -49,7 +49,7 @@ def test_the_clinicians_data_set(mdp, clinician_data):
 
 def test_it_follows_the_policy_and_the_tables(mdp, clinician_data):
     """Actions in the states that are visited most, next states of each pair, and starts."""
-    counts = clinician_data.pair_counts(mdp.n_states, mdp.n_actions)
+    counts = clinician_data.counts(mdp.n_states, mdp.n_actions).pairs
     visits = counts.sum(1)
     often = np.argsort(visits)[-50:]
     assert_follows(counts[often], mdp.clinician[often] * visits[often, None])

@@ -126,7 +126,6 @@ def test_counts():
     pairs = going_on.sum(-1)
     pairs[[1, 0], [1, 1]] += 1  # one survived, one died
     np.testing.assert_array_equal(counts.pairs, pairs)
-    np.testing.assert_array_equal(transitions.pair_counts(N_STATES, N_ACTIONS), pairs)
     np.testing.assert_array_equal(counts.reward_sums, np.eye(5, 3) * [0, 1, 0])
     np.testing.assert_allclose(counts.start, [1 / 3, 1 / 3, 1 / 3, 0, 0])
     np.testing.assert_allclose(counts.mean_return, [1 / 3])

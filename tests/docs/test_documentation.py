@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sepsis_rl import OfflineDataModule, clinician_policy, collect
+from sepsis_rl.dynamics import Counts
 from sepsis_rl.mdp import TabularMDP
 
 ROOT = Path(__file__).parents[2]
@@ -263,6 +264,22 @@ def test_the_python_of_off_policy_evaluation_runs(
     assert names["scores"].interval("fqe").estimate.shape == (1,)
 
 
+def test_counts_of_several_files_add_up_as_shown(in_an_empty_folder: Path, mdp: TabularMDP) -> None:
+    policy = clinician_policy(mdp)
+    parts = [collect(mdp, policy, episodes=30, seed=seed) for seed in (1, 2)]
+    for number, part in enumerate(parts):
+        part.save(f"records/part-{number}.npz")
+    counts = run_python(ROOT / "docs" / "your-own-data.md")["counts"]
+    assert isinstance(counts, Counts)
+    assert counts.pairs.sum() == len(parts[0]) + len(parts[1])
+    assert counts.n_episodes.tolist() == [60.0]
+
+
 def test_every_python_block_is_run() -> None:
     pages = {name(page) for page in PAGES if blocks(page, "python")}
-    assert pages == {"README.md", "docs/tutorial.md", "docs/off-policy-evaluation.md"}
+    assert pages == {
+        "README.md",
+        "docs/tutorial.md",
+        "docs/off-policy-evaluation.md",
+        "docs/your-own-data.md",
+    }

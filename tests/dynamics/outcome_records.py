@@ -60,8 +60,8 @@ def counts_of(led: np.ndarray) -> Counts:
         pairs=led.sum(axis=2).astype(float),
         transitions=sp.csr_array((next_states, *stored), shape=(n_pairs, n_states)),
         reward_sums=led[:, :, n_states].astype(float),
-        start=visits / visits.sum(),
-        mean_return=np.array([0.5]),
+        starts=visits.astype(float),
+        return_sums=np.array([0.5]) * visits.sum(),
     )
 
 
@@ -77,8 +77,8 @@ def sparse_counts(rng: np.random.Generator, n_states: int, n_actions: int, n: in
         pairs=np.bincount(pair, minlength=n_pairs).reshape(n_states, -1).astype(float),
         transitions=sp.csr_array(moves, shape=(n_pairs, n_states)),
         reward_sums=np.bincount(pair, survived, n_pairs).reshape(n_states, -1),
-        start=np.full(n_states, 1 / n_states),
-        mean_return=np.array([0.5]),
+        starts=np.ones(n_states),
+        return_sums=np.array([0.5]) * n_states,
     )
 
 

@@ -81,7 +81,7 @@ def test_a_single_visited_state_is_what_all_know_of() -> None:
     ("change", "message"),
     [
         (lambda c: {"pairs": 0 * c.pairs, "transitions": 0 * c.transitions}, "there are no counts"),
-        (lambda c: {"mean_return": np.array([0.5, 0.5])}, "or of several samples"),
+        (lambda c: {"return_sums": np.array([0.5, 0.5])}, "or of several samples"),
         (lambda c: {"reward_sums": -c.reward_sums}, "rewards are not survival"),
         (lambda c: {"reward_sums": 2 * c.reward_sums}, "rewards are not survival"),
         # The first decision in the first state never ended an episode.
@@ -93,3 +93,16 @@ def test_refused_records(change, message: str) -> None:
     counts = counts_of(LINE)
     with pytest.raises(InputError, match=message):
         empirical_bayes_dynamics(replace(counts, **change(counts)))
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "message"),
+    [
+        ("dose_features", np.ones((9, 3)), "dose_features has 9 rows; accepted: 2"),
+        ("state_vectors", np.ones((2, 3)), "state_vectors has 2 rows; accepted: 3"),
+        ("admissible", np.ones((4, 2), dtype=bool), "admissible has 4 rows; accepted: 3"),
+    ],
+)
+def test_a_dose_grid_or_states_that_do_not_fit(name, rows, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        empirical_bayes_dynamics(counts_of(LINE), **{name: rows})

@@ -1,6 +1,7 @@
 """A hospital's own table: other states, other actions, no simulator that knows the truth."""
 
 import csv
+import itertools
 import json
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sepsis_rl.algorithms.base import ACTIONS
+from sepsis_rl.dynamics import ESTIMATES
 from sepsis_rl.runs.checkpoints import load_algorithm
 
 N_STATES, N_ACTIONS = 300, 9
@@ -50,23 +53,48 @@ def trained(stays, lightning):
     return ran
 
 
-@pytest.mark.parametrize("actions", ["admissible", "supported"])
+def survived(stays, reward):
+    """The same stays with all of them ending alike."""
+    return np.where(stays["stay_id"].duplicated(keep="last"), 0.0, reward)
+
+
+ODD = {
+    "most pairs and many states never": lambda stays: stays,
+    "all die": lambda stays: stays.assign(survived=survived(stays, 0.0)),
+    "all survive": lambda stays: stays.assign(survived=survived(stays, 1.0)),
+    "one action": lambda stays: stays.assign(dose=4),
+    "one state": lambda stays: stays.assign(cluster=7),
+    "one stay to learn from": lambda stays: stays[stays["stay_id"] > 9000 - 3],
+    "stays of one decision": lambda stays: stays[~stays["stay_id"].duplicated(keep="last")],
+}
+
+
+WAYS = list(itertools.product(ESTIMATES, ACTIONS))
+
+
 @pytest.mark.parametrize(
-    "odd", [{"survived": 0.0}, {"survived": 1.0}, {"dose": 4}, {"cluster": 7}], ids=str
+    ("odd", "dynamics", "actions"),
+    [
+        # Each kind meets each way of both; a third of all kinds and ways does for every day.
+        pytest.param(odd, *way, marks=[pytest.mark.slow] if (kind + sum(at)) % 3 else [])
+        for kind, odd in enumerate(ODD)
+        for at, way in zip(itertools.product(range(3), range(3)), WAYS, strict=True)
+    ],
 )
-def test_odd_records_give_a_policy(lightning, tmp_path, odd, actions):
-    """All die, all survive, one decision, one state."""
-    stays = make_stays(60)
-    if "survived" in odd:
-        odd = {"survived": np.where(stays["stay_id"].duplicated(keep="last"), 0.0, odd["survived"])}
-    stays.assign(**odd).to_csv(tmp_path / "stays.csv", index=False)
-    ran = lightning("fit", "cql", *OPTIONS, f"--model.actions={actions}")
-    assert ran.code == 0, ran.err
+def test_odd_records_give_a_policy(lightning, tmp_path, odd, dynamics, actions):
+    stays = ODD[odd](make_stays(60))
+    stays.to_csv(tmp_path / "stays.csv", index=False)
+    options = (*OPTIONS, f"--model.actions={actions}", f"--data.dynamics={dynamics}")
+    ran = lightning("fit", "cql", *options, f"--trainer.max_steps={100 if 'one a' in odd else 10}")
+    assert (ran.code, ran.err) == (0, "")
     (policy,) = load_algorithm("runs/cql/version_0/checkpoints/last.ckpt").policies()
-    figures = json.loads(Path("runs/cql/version_0/metrics.json").read_text())["fit"]["off_policy"]
-    if "survived" in odd:
-        assert figures["policies"]["CQL"]["fqe"] == pytest.approx(odd["survived"].max())
-    if "dose" in odd and actions == "supported":
+    text = Path("runs/cql/version_0/metrics.json").read_text()
+    metrics = json.loads(text, parse_constant=pytest.fail)  # no NaN
+    figures = metrics["fit"]["off_policy"]["policies"]["CQL"]
+    assert 0 <= figures["fqe"] <= 1
+    if odd in ("all die", "all survive"):
+        assert figures["fqe"] == pytest.approx(stays["survived"].max())
+    if odd == "one action":
         visited = stays["cluster"].unique()
         assert (policy.actions[visited] == 4).mean() > 0.5  # not where only held-out stays were
 
@@ -128,6 +156,7 @@ def test_a_checkpoint_of_other_states_is_refused(trained, lightning):
     ("options", "message"),
     [
         (OPTIONS[:2], "data.n_states=300 and data.n_actions=None cannot be used: give both"),
+        ((*OPTIONS, "--data.n_actions=8"), "action lies between 0 and 7"),
         (OPTIONS[1:3], "describe a table: give data.path as well"),
         ((*OPTIONS[:1], *OPTIONS[3:]), "of ICU-Sepsis, since data.n_states and data.n_actions"),
         ((OPTIONS[0], "--data.n_states=299", *OPTIONS[2:]), "observation lies between 0 and 298"),
@@ -143,3 +172,11 @@ def test_what_cannot_be_used_is_named(stays, lightning, options, message):
     assert message in ran.err
     assert "Traceback" not in ran.err
     assert not Path("runs").exists()
+
+
+def test_a_single_stay_cannot_be_set_aside(stays, lightning):
+    pd.read_csv(stays).query("stay_id == 9000").to_csv(stays, index=False)
+    ran = lightning("fit", "cql", *OPTIONS)
+    assert ran.code == 2
+    assert "hold out 0 and 0; each part and the rest need one" in ran.err
+    assert "Traceback" not in ran.err
