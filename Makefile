@@ -24,7 +24,7 @@ PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install lint format type test test-full train tensorboard grid reproduce reproduce-more scorecard \
-	marks benchmark verify-resume docs clean
+	marks ablation gains benchmark verify-resume docs clean
 
 help: ## show this list
 	@echo "sepsis-rl: treatment policies for sepsis, learned from records"
@@ -107,6 +107,12 @@ scorecard: $(STAMP) ## hold estimates from recorded data against the truth: an h
 
 marks: $(STAMP) ## what each way to learn is worth from 1,000, 5,000 and 50,000 episodes; goes on after a stop
 	@$(BIN)/python benchmarks/marks.py $(ARGS)
+
+ablation: $(STAMP) ## what made the essay's CQL fail: its settings changed one at a time; goes on after a stop
+	@$(BIN)/python benchmarks/ablation.py $(ARGS)
+
+gains: $(STAMP) ## who gains by a learned policy, by which doses, and what its Q-values promise
+	@$(BIN)/python benchmarks/gains.py $(ARGS)
 
 benchmark: $(STAMP) ## measure the speed of environment and training, one after the other
 	@$(BIN)/python benchmarks/bench_env.py $(ARGS)
