@@ -1,6 +1,6 @@
 """What made the essay's CQL fail: from its settings to `configs/cql.yaml`, one change at a time.
 
-    python benchmarks/ablation.py [--output docs/ablation] [--seeds 10] [--runs runs]
+    python benchmarks/ablation.py [--output docs/ablation] [--seeds 10] [--essay-seeds 10]
 
 Two directions, from 5,000 episodes each: a path of changes that add up, and the recommended
 settings with one thing changed. Differences are of exact survival of the last policy, paired over
@@ -95,6 +95,19 @@ WITHOUT_MASK = {
     "all actions, temperature 1": "T 1",
 }
 """What a reader is told of each change of `configs/cql.yaml` without its mask."""
+BRANCHED = {
+    "alpha 0.02": "--model.alpha=0.02",
+    "alpha 0.02, temperature 1": "--model.alpha=0.02 --model.temperature=1",
+}
+"""Options in which a run differs from the path's at α 0.003."""
+ON_COUNTS = {
+    "alpha 0.02": "T 0.01, α 0.02",
+    "alpha 0.003": "α 0.003",
+    "temperature 0.01": "α 0.5",
+    "alpha 0.02, temperature 1": "T 1",
+    "value range": "T 1, α 0.5",
+}
+"""What a reader is told of T and α on raw counts, where the path has not come to γ 1."""
 
 
 class Row(NamedTuple):
@@ -110,6 +123,7 @@ PARTS = {
     "one change after the other": "minus the line before",
     "configs/cql.yaml but for": "minus configs/cql.yaml",
     "without a mask, but for": "minus the same without a mask",
+    "on raw counts, but for": "minus the first line",
 }
 ROWS = [
     *(
@@ -120,6 +134,10 @@ ROWS = [
     *(
         Row("without a mask, but for", label, run, "CQL, all actions")
         for run, label in WITHOUT_MASK.items()
+    ),
+    *(
+        Row("on raw counts, but for", label, run, None if run == "alpha 0.02" else "alpha 0.02")
+        for run, label in ON_COUNTS.items()
     ),
 ]
 
@@ -145,15 +163,21 @@ def options_of(run: str) -> tuple[str, list[str]]:
     """Config, and the words of the command line by which a run differs from it."""
     if run in CHANGED:
         return "cql", [*steps(600).split(), *CHANGED[run].split()]
-    before = list(ADDED)[: list(ADDED).index(run) + 1]
-    return "essay/cql", [word for name in before for word in ADDED[name].split()]
+    last = "alpha 0.003" if run in BRANCHED else run
+    words = [ADDED[name] for name in list(ADDED)[: list(ADDED).index(last) + 1]]
+    return "essay/cql", " ".join([*words, BRANCHED.get(run, "")]).split()
 
 
-def measure(seeds: int, runs: Path) -> pd.DataFrame:
-    """Exact survival: a row for each data set, a column for each run."""
+def measure(seeds: int, essay_seeds: int, runs: Path) -> pd.DataFrame:
+    """Exact survival: a row for each data set, a column for each run; NaN where not asked for."""
     names = list(dict.fromkeys(row.run for row in ROWS))
     table = pd.DataFrame(index=pd.RangeIndex(seeds, name="data_seed"), columns=names, dtype=float)
-    cells = [(name, seed) for seed in range(seeds) for name in names]
+    cells = [
+        (name, seed)
+        for seed in range(seeds)
+        for name in names
+        if seed < essay_seeds or not name.startswith("essay")
+    ]
     with progress_bar() as progress:
         for name, seed in progress.track(cells, description="Learning from records"):
             if name in NETWORKS:
@@ -168,24 +192,28 @@ def measure(seeds: int, runs: Path) -> pd.DataFrame:
 
 def compare(table: pd.DataFrame) -> list[tuple[Row, pd.Series, Difference | None]]:
     """Each row with its survival by data set and the paired difference."""
-    return [
-        (
-            row,
-            table[row.run],
-            None if row.reference is None else paired(table[row.run], table[row.reference]),
-        )
-        for row in ROWS
-    ]
+    compared = []
+    for row in ROWS:
+        change = None
+        if row.reference is not None:
+            both = table[[row.run, row.reference]].dropna()
+            change = paired(both[row.run], both[row.reference])
+        compared.append((row, table[row.run].dropna(), change))
+    return compared
 
 
 def as_tables(table: pd.DataFrame) -> str:
     """The tables in Markdown, in percent and points."""
     lines = []
     for part, against in PARTS.items():
-        lines += ["", f"| {part} | exact survival, % | {against}, points (95 %) |", "|---|---|---|"]
+        lines += [
+            "",
+            f"| {part} | exact survival, % (sets) | {against}, points (95 %) |",
+            "|---|---|---|",
+        ]
         for row, survival, change in compare(table):
             if row.part == part:
-                mean = f"{100 * survival.mean():.2f} ± {100 * survival.sem():.2f}"
+                mean = f"{100 * survival.mean():.2f} ± {100 * survival.sem():.2f} ({len(survival)})"
                 told = "" if change is None else str(change).removesuffix(" points")
                 lines.append(f"| {row.label} | {mean} | {told} |")
     return "\n".join(lines) + "\n"
@@ -193,7 +221,7 @@ def as_tables(table: pd.DataFrame) -> str:
 
 def draw(table: pd.DataFrame, clinician: float) -> plt.Figure:
     """A line for each change: the paired difference with its interval, and survival beside."""
-    figure = new_figure(9.6, 8.2)
+    figure = new_figure(9.6, 10)
     heights = [sum(row.part == part for row in ROWS) + 0.5 for part in PARTS]
     panels = figure.subplots(
         len(PARTS), 2, sharex="col", sharey="row", height_ratios=heights, width_ratios=(1.6, 1)
@@ -235,13 +263,16 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--output", type=Path, default=Path("docs/ablation"))
     parser.add_argument("--seeds", type=int, default=10, help="data sets, two at least")
+    parser.add_argument(
+        "--essay-seeds", type=int, default=10, help="of the essay's settings, two at least"
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     return parser.parse_args()
 
 
 if __name__ == "__main__":
     options = parse()
-    table = measure(options.seeds, options.runs)
+    table = measure(options.seeds, options.essay_seeds, options.runs)
     options.output.mkdir(parents=True, exist_ok=True)
     rows = table.melt(var_name="run", value_name="survival_exact", ignore_index=False)
     rows.to_csv(options.output / "ablation.csv", float_format="%.6f")

@@ -255,12 +255,17 @@ def draw_q(bounds: pd.DataFrame, gaps: pd.DataFrame) -> plt.Figure:
         share = 100 * states["visits"].cumsum() / states["visits"].sum()
         right.plot(states["gap"], share, color=color, label=name)
     low, high = left.get_xlim()
-    left.axline((low, low), slope=1, color="0.35", linewidth=0.9, linestyle=(0, (4, 3)))
+    look = {"color": "0.35", "linewidth": 0.9, "linestyle": (0, (4, 3))}
+    left.axline((low, low), slope=1, **look, label="no difference")
     left.set_xlim(low, high)
-    right.axvline(0, color="0.35", linewidth=0.9, linestyle=(0, (4, 3)))
+    right.axvline(0, **look)
     right.set_xlim(-0.3, 0.3)
     label_axes(left, "exact value of the policy at its γ", "mean Q of the policy's first action")
-    label_axes(right, "Q minus the exact value, probability of survival", "decisions with less, %")
+    label_axes(
+        right,
+        "Q minus the exact value, probability of survival",
+        "decisions with a smaller difference, %",
+    )
     legend_below(figure)
     return figure
 

@@ -44,6 +44,9 @@ def test_the_path_ends_at_the_recommended_settings(ablation, settings):
 def test_a_step_of_the_path_keeps_those_before_it(ablation, settings):
     here = settings(*ablation.options_of("value range"))["model"]["init_args"]
     assert (here["value_range"], here["tau"], here["alpha"]) == ([0, 1], 0.2, 0.5)
+    branch = settings(*ablation.options_of("alpha 0.02"))["model"]["init_args"]
+    assert (branch.pop("alpha"), here.pop("alpha")) == (0.02, 0.5)
+    assert branch == {**here, "temperature": 0.01}
     only = settings(*ablation.options_of("raw counts"))
     assert (only["data"].pop("dynamics"), only["trainer"]["max_steps"]) == ("counts", 600)
     whole = settings("cql", [])
@@ -73,6 +76,6 @@ def test_a_change_is_told_against_what_it_changes(ablation):
     table["alpha 0.003"] += [0.01, 0.03]
     told = ablation.as_tables(table).splitlines()
     # Two data sets: 12.71 standard errors of 1 point.
-    assert "| α 0.003 | 82.50 ± 1.50 | +2.00 (-10.71, +14.71) |" in told
-    assert "| γ 1 | 80.50 ± 0.50 | -2.00 (-14.71, +10.71) |" in told
-    assert "| T 0.01 | 80.50 ± 0.50 | +0.00 (+0.00, +0.00) |" in told
+    assert "| α 0.003 | 82.50 ± 1.50 (2) | +2.00 (-10.71, +14.71) |" in told
+    assert "| γ 1 | 80.50 ± 0.50 (2) | -2.00 (-14.71, +10.71) |" in told
+    assert "| T 0.01 | 80.50 ± 0.50 (2) | +0.00 (+0.00, +0.00) |" in told
