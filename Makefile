@@ -24,7 +24,7 @@ PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install lint format type test test-full train tensorboard grid reproduce reproduce-more scorecard \
-	marks safety benchmark verify-resume docs clean
+	marks safety ablation gains temperatures benchmark verify-resume docs clean
 
 help: ## show this list
 	@echo "sepsis-rl: treatment policies for sepsis, learned from records"
@@ -110,6 +110,15 @@ marks: $(STAMP) ## what each way to learn is worth from 1,000, 5,000 and 50,000 
 
 safety: $(STAMP) ## how often what few records teach is worse than the clinicians; goes on after a stop
 	@$(BIN)/python benchmarks/safety.py $(ARGS)
+
+ablation: $(STAMP) ## what made the essay's CQL fail: its settings changed one at a time; goes on after a stop
+	@$(BIN)/python benchmarks/ablation.py $(ARGS)
+
+gains: $(STAMP) ## who gains by a learned policy, by which doses, and what its Q-values promise
+	@$(BIN)/python benchmarks/gains.py $(ARGS)
+
+temperatures: $(STAMP) ## what alpha and temperature make of CQL: hours for the rows; goes on after a stop
+	@$(BIN)/python benchmarks/temperatures.py $(ARGS)
 
 benchmark: $(STAMP) ## measure the speed of environment and training, one after the other
 	@$(BIN)/python benchmarks/bench_env.py $(ARGS)

@@ -67,12 +67,16 @@ def measure(seeds: int, essay_seeds: int, runs: Path) -> pd.DataFrame:
                 policy = PLANNERS[name](data.counts(mdp.n_states, mdp.n_actions), mdp)
                 survival = evaluate(truth, policy.probabilities).survival
             else:
-                config, options = NETWORKS[name]
-                data = [f"--data.episodes={episodes}", f"--data.seed={seed}"]
-                run = f"marks-{name}-{episodes}-{seed}"
-                (survival,) = survival_of(trained(run, config, *data, *options, runs=runs)).values()
+                (survival,) = survival_of(learned(name, episodes, seed, runs)).values()
             rows.append((name, episodes, seed, survival))
     return pd.DataFrame(rows, columns=["policy", "episodes", "data_seed", "survival_exact"])
+
+
+def learned(name: str, episodes: int, seed: int, runs: Path) -> Path:
+    """Folder of the run of one of the networks on one data set; trains it unless it has ended."""
+    config, options = NETWORKS[name]
+    data = [f"--data.episodes={episodes}", f"--data.seed={seed}"]
+    return trained(f"marks-{name}-{episodes}-{seed}", config, *data, *options, runs=runs)
 
 
 def summarize(rows: pd.DataFrame) -> pd.DataFrame:
