@@ -275,11 +275,18 @@ def test_counts_of_several_files_add_up_as_shown(in_an_empty_folder: Path, mdp: 
     assert counts.n_episodes.tolist() == [60.0]
 
 
+def test_the_python_of_safety_runs(in_an_empty_folder: Path, mdp: TabularMDP) -> None:
+    probabilities = run_python(ROOT / "docs" / "safety.md")["policy"].probabilities
+    assert probabilities.shape == (716, 25)
+    assert ((probabilities > 0) & (probabilities < 1)).any()
+
+
 def test_every_python_block_is_run() -> None:
     pages = {name(page) for page in PAGES if blocks(page, "python")}
     assert pages == {
         "README.md",
         "docs/tutorial.md",
         "docs/off-policy-evaluation.md",
+        "docs/safety.md",
         "docs/your-own-data.md",
     }
