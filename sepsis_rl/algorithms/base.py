@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sepsis_rl.algorithms.networks import QNetwork
-from sepsis_rl.algorithms.optimizer import MemberAdam, clip_grad_norm_by_member
+from sepsis_rl.algorithms.optimizer import MemberAdam, clip_grad_norm_by_member, cosine_decay
 from sepsis_rl.algorithms.population import Population
 from sepsis_rl.data.batches import RowBatch
 from sepsis_rl.data.datamodule import OfflineDataModule
@@ -191,8 +191,8 @@ class OfflineAlgorithm(Population):
         """Prepares the optimizer: the step's learning rate, and members that differ in theirs."""
         if isinstance(optimizer, MemberAdam):
             if self.schedule == "cosine":
-                done = min(self.global_step / self.trainer.max_steps, 1.0)
-                optimizer.scale_learning_rates((1 + math.cos(math.pi * done)) / 2)
+                factor = cosine_decay(self.global_step, self.trainer.max_steps)
+                optimizer.scale_learning_rates(factor)
             optimizer.set_weights_aside()
 
     def configure_gradient_clipping(

@@ -58,7 +58,8 @@ class CQL(DQN):
         q = self.q_network(batch.states)
         q_data = batch.of_decisions(q)
         td = batch.mean(squared_td_error(q_data, self.td_target(batch)), self.pair_weights)
-        gap = conservative_gap(self.keep_allowed(q, batch.states), q_data, self.temperature)
+        allowed = self.keep_allowed(q, batch.states)
+        gap = conservative_gap(allowed, q_data, self.temperature)
         if self.actions != "all":
             gap = gap * batch.of_decisions(self.allowed_actions[batch.states])
         conservative = batch.mean(gap)
@@ -66,5 +67,5 @@ class CQL(DQN):
             "loss": td + self.alpha.squeeze(1) * conservative,
             "td_loss": td,
             "conservative_loss": conservative,
-            **q_statistics(q, batch.mean(q_data)),
+            **q_statistics(allowed, batch.mean(q_data)),
         }

@@ -138,13 +138,14 @@ class DQN(OfflineAlgorithm):
             batch: Rows for each member, or all records.
 
         Returns:
-            `loss`, `td_loss`, `q_data` (mean Q of the recorded decisions) and `q_max` (largest Q in
-            the batch), each (members,).
+            `loss`, `td_loss`, `q_data` (mean Q of the recorded decisions) and `q_max` (largest Q of
+            actions that may be taken in the batch's states), each (members,).
         """
         q = self.q_network(batch.states)
         q_data = batch.of_decisions(q)
         td = batch.mean(squared_td_error(q_data, self.td_target(batch)), self.pair_weights)
-        return {"loss": td, "td_loss": td, **q_statistics(q, batch.mean(q_data))}
+        allowed = self.keep_allowed(q, batch.states)
+        return {"loss": td, "td_loss": td, **q_statistics(allowed, batch.mean(q_data))}
 
     @torch.no_grad()
     def value_estimates(self, start: Tensor, policies: Sequence[Policy | None]) -> Tensor:
@@ -162,7 +163,7 @@ def q_statistics(q: Tensor, q_data: Tensor) -> dict[str, Tensor]:
     """What to watch in Q: survival lies in [0, 1], so a Q above 1 is overestimated.
 
     Args:
-        q: (members, states, n_actions).
+        q: (members, states, n_actions); actions that may not be taken are -inf.
         q_data: Mean Q of the data's decisions, (members,).
 
     Returns:

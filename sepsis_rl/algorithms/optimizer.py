@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -59,6 +60,16 @@ class MemberAdam(Adam):
         """Sets the learning rates to a multiple of the configured ones."""
         for group in self.param_groups:
             group["lr"] = self._largest * factor
+
+
+def cosine_decay(step: int, max_steps: int) -> float:
+    """The share of the learning rate that a step has: half a wave of the cosine, from 1 to 0.
+
+    Args:
+        step: Number of optimizer steps before it.
+        max_steps: Number of all.
+    """
+    return (1 + math.cos(math.pi * min(step / max_steps, 1.0))) / 2
 
 
 def clip_grad_norm_by_member(gradients: list[Tensor], max_norm: float | None) -> Tensor:

@@ -37,7 +37,13 @@ from sepsis_rl.display import tell
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import free_path
 from sepsis_rl.loggers import RunLogger
-from sepsis_rl.runs.checkpoints import SafeCheckpointIO, compare_with, find_last, run_folder
+from sepsis_rl.runs.checkpoints import (
+    SafeCheckpointIO,
+    compare_schedules,
+    compare_with,
+    find_last,
+    run_folder,
+)
 from sepsis_rl.runs.untrusted import check_restorable
 
 DEFAULTS: Final = Path(__file__).with_name("defaults.yaml")
@@ -182,6 +188,8 @@ class SepsisCLI(LightningCLI):
         checkpoint = self._inspect_checkpoint(path)
         if "optimizer_states" not in checkpoint:
             raise InputError(f"checkpoint {path} holds weights alone; a fit cannot go on from it")
+        for difference in compare_schedules(checkpoint, self.model, self.trainer.max_steps):
+            tell(f"Note: {difference}", error=True)
         self._prepare_data()
         step = int(checkpoint["global_step"])
         folder = run_folder(path)

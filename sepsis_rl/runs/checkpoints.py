@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from sepsis_rl.algorithms import BC, CQL, DQN, OfflineAlgorithm
+from sepsis_rl.algorithms.optimizer import cosine_decay
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import atomic_write
 from sepsis_rl.runs.patterns import WRONG_ENTRY
@@ -224,6 +226,38 @@ def compare_with(
         f"model.{name}: {held} in the checkpoint, {given} now"
         for name, (held, given) in settings.items()
         if held != given
+    ]
+
+
+def compare_schedules(
+    checkpoint: dict[str, Any], module: OfflineAlgorithm, max_steps: int
+) -> list[str]:
+    """Compares the learning rate that a run ended at with the one it goes on at.
+
+    A cosine schedule over another number of steps is another one from the first step on: a run
+    that has ended near 0 would start again at a large rate.
+
+    Args:
+        checkpoint: As `read_checkpoint` returns it, with the state of its optimizer.
+        module: As the config and the command line made it; settings that differ are named by
+            `compare_with`, and explain another rate.
+        max_steps: Number of optimizer steps, from the start of the run, that are asked for now.
+
+    Returns:
+        A line if it is another schedule; none if it is the same, or no step is left to take.
+    """
+    settings, step = checkpoint["hyper_parameters"], int(checkpoint["global_step"])
+    changed = any(settings.get(n) != module.hparams[n] for n in ("schedule", "learning_rate"))
+    if changed or module.schedule != "cosine" or not 0 < step < max_steps:
+        return []
+    full = max(module.members.values("learning_rate"))
+    held = checkpoint["optimizer_states"][0]["param_groups"][0]["lr"]  # of the last step
+    if math.isclose(held, full * cosine_decay(step - 1, max_steps), rel_tol=1e-6):
+        return []
+    now = full * cosine_decay(step, max_steps)
+    return [
+        f"model.schedule=cosine over trainer.max_steps={max_steps}, not the checkpoint's number of "
+        f"steps: the learning rate was {held:.2g} last and is {now:.2g} now"
     ]
 
 

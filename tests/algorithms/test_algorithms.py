@@ -61,7 +61,7 @@ def test_losses_by_hand(double_q, td):
     assert set(losses) == {"loss", "td_loss", "q_data", "q_max"}
     assert losses["loss"].tolist() == losses["td_loss"].tolist() == td
     assert losses["q_data"].tolist() == [2.5, 0.5]
-    assert losses["q_max"].tolist() == [5.0, 1.0]  # of all actions
+    assert losses["q_max"].tolist() == [5.0, 1.0]
 
     losses = cql.losses(RowBatch(*(column.repeat(2, 1) for column in BATCH)))
     assert set(losses) == {"loss", "td_loss", "conservative_loss", "q_data", "q_max"}
@@ -73,6 +73,15 @@ def test_losses_by_hand(double_q, td):
         for penalty, error in zip(conservative, td, strict=True)
     ]
     torch.testing.assert_close(losses["loss"], torch.tensor(expected))
+
+
+@pytest.mark.parametrize(("actions", "largest"), [("all", [5.0, 1.0]), ("supported", [3.0, 1.0])])
+@pytest.mark.parametrize("algorithm", [DQN, CQL])
+def test_the_largest_q_is_that_of_actions_that_may_be_taken(algorithm, actions, largest):
+    module = build(algorithm, 3, 2, gamma=[0.5, 0.25], actions=actions)
+    module.mask_actions(np.array([[0, 1], [1, 1], [1, 1]]))
+    set_table(module.q_network, Q)
+    assert module.losses(BATCH)["q_max"].tolist() == largest
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A run that is stopped and goes on is the run that was never stopped."""
 
+import math
 import shutil
 from pathlib import Path
 
@@ -211,6 +212,21 @@ def test_what_is_given_is_used_and_named(runs, lightning):
     for name in online:
         assert torch.equal(weights[name], before[name])
         assert torch.equal(weights[f"target_{name}"], weights[name])
+
+
+def test_another_schedule_is_named(fit, lightning):
+    """A cosine over more steps lets the learning rate rise again; over as many it goes on."""
+    assert fit("cql", "--trainer.max_steps=8", "--ckpt_path=null").err == ""
+    path = "--ckpt_path=runs/cql/version_0/checkpoints/step=4.ckpt"
+    assert lightning("fit", "cql", "--trainer.max_steps=8", path).err == ""
+    assert fit("cql", "--trainer.max_steps=8", "--ckpt_path=last").err == ""  # nothing left to do
+    (note,) = fit("cql", "--trainer.max_steps=16", "--ckpt_path=last").err.splitlines()
+    was, becomes = ((1 + math.cos(math.pi * share)) / 2e3 for share in (7 / 8, 8 / 16))
+    assert note.startswith("Note: model.schedule=cosine over trainer.max_steps=16, not")
+    assert note.endswith(f"the learning rate was {was:.2g} last and is {becomes:.2g} now")
+    same = ["--trainer.max_steps=20", "--ckpt_path=last", "--model.schedule=constant"]
+    (note,) = fit("cql", *same).err.splitlines()
+    assert note.startswith("Note: model.schedule: cosine in the checkpoint, constant now")
 
 
 @pytest.mark.parametrize(
