@@ -21,7 +21,6 @@ from sepsis_rl.pages import (
 )
 from sepsis_rl.report.experiment import Experiment, read_experiment
 from sepsis_rl.report.figures import actions, patients, survival, training
-from sepsis_rl.report.figures.temperature import temperature
 from sepsis_rl.report.figures.variations import variations
 from sepsis_rl.report.findings import claims, claims_shown
 from sepsis_rl.report.protocol import Protocol, carry_out
@@ -88,7 +87,6 @@ def draw(experiment: Experiment, protocol: Protocol) -> list[Exhibit]:
         *variations(experiment),
         patients.by_sofa(experiment),
         patients.disagreements(experiment),
-        temperature(experiment),
     ]
     return [exhibit for exhibit in made if exhibit is not None]
 

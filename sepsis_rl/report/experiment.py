@@ -36,8 +36,6 @@ SHARED_SETTINGS: Final = (
 )
 """Settings that all members of the grid share, beside the network's shape."""
 NETWORK_SHAPE: Final = ("embedding_dim", "hidden_dims")
-VARIED: Final = ("data.episodes", "learning_rate", "network", "temperature")
-"""What a run may have otherwise than the grid, one at a time."""
 
 
 def exact_value(mdp: TabularMDP, policy: Policy, *, gamma: float = 1.0) -> PolicyValue:
@@ -64,7 +62,7 @@ class Experiment:
         members: The grid, by algorithm, alpha and seed; one at least.
         elsewhere: The same settings on other episodes of the same number, by data seed; maybe for
             fewer steps.
-        variations: One thing varied: number of episodes, learning rate, network, or temperature.
+        variations: One thing varied: number of episodes, learning rate or network.
         problems: What was left out and why, a sentence each.
     """
 
@@ -203,21 +201,18 @@ def _sort(found: Sequence[Member], experiment: Experiment) -> None:
     for member in found:
         same = at.setdefault(_key(member), member)
         if same is not member:
-            # A sweep of alphas and temperatures holds alpha 0 once for each temperature.
-            if same.run != member.run:
-                experiment.problems.append(
-                    f"{member.label} is left out: {short_name(same.run)} holds the same member"
-                )
+            experiment.problems.append(
+                f"{member.label} is left out: {short_name(same.run)} holds the same member"
+            )
             continue
-        family = [other for other in found if _family(other) == _family(member)]
-        base = min(family, key=_distance_from_the_essay)
+        base = next(other for other in found if _family(other) == _family(member))
         differs = _differences(member, base, found[0])
         same_steps = member.steps[-1] == base.steps[-1]
         if not differs and same_steps:
             experiment.members.append(member)
         elif differs == ["data.seed"] and member.steps[-1] in base.steps:
             experiment.elsewhere.append(member)
-        elif len(differs) == 1 and differs[0] in VARIED:
+        elif len(differs) == 1 and differs[0] in ("data.episodes", "learning_rate", "network"):
             experiment.variations.setdefault(differs[0], []).append(member)
         else:
             differs += [] if same_steps else [f"its {member.steps[-1]:,} steps"]
@@ -231,20 +226,10 @@ def _sort(found: Sequence[Member], experiment: Experiment) -> None:
 
 def _key(member: Member) -> tuple[Any, ...]:
     """What two members have in common only if they are the same."""
-    names = [n for n in SHARED_SETTINGS + NETWORK_SHAPE if n != "temperature"]
-    names += ["temperature"] if _has_temperature(member) else []
+    # Without its term the temperature is no difference.
+    names = [n for n in SHARED_SETTINGS + NETWORK_SHAPE if n != "temperature" or member.alpha > 0]
     settings = (member.settings.get(name) for name in names)
     return (*_order(member), member.data.content_hash, int(member.steps[-1]), *settings)
-
-
-def _distance_from_the_essay(member: Member) -> float:
-    """How far its temperature is from the essay's, 1: the closest of a sweep is the grid's."""
-    return abs(math.log(member.settings["temperature"])) if _has_temperature(member) else math.inf
-
-
-def _has_temperature(member: Member) -> bool:
-    """Whether there is one that matters: without its term it changes nothing."""
-    return "temperature" in member.settings and member.alpha > 0
 
 
 def _family(member: Member) -> str:
@@ -261,9 +246,8 @@ def _differences(member: Member, base: Member, first: Member) -> list[str]:
     """In what a member was made in another way."""
 
     def same(name: str) -> bool:
-        if name == "temperature" and not (_has_temperature(member) and _has_temperature(base)):
-            return True
-        return bool(member.settings.get(name) == base.settings.get(name))
+        both = name in member.settings and name in base.settings  # DQN has no temperature
+        return not both or bool(member.settings[name] == base.settings[name])
 
     differs = [name for name in SHARED_SETTINGS if not same(name)]
     if not all(same(name) for name in NETWORK_SHAPE):

@@ -81,10 +81,10 @@ def test_networks_side_by_side(of, member, line, drawn):
         member(embedding_dim=4, hidden_dims=(4, 4), survival=(0.1, 0.1, 0.7)),
         member(hidden_dims=(16, 16), survival=(0.1, 0.1, 0.9)),
     ]
-    other, exhibit = variations(
+    exhibit, other = variations(
         of(member(), network=varied, learning_rate=[member(learning_rate=1.0)])
     )
-    assert (other.name, exhibit.name) == ("10-learning-rate", "11-network")
+    assert (exhibit.name, other.name) == ("11-network", "10-learning-rate")
     assert drawn(exhibit)
     found = {row["network"]: row["survival"] for row in exhibit.rows}
     assert found == {"4–4–4": 0.7, "8–16": 0.8, "8–16–16": 0.9}

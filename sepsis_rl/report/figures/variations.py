@@ -37,8 +37,7 @@ def variations(experiment: Experiment) -> list[Exhibit]:
 
     The grid is among them where it was evaluated after as many steps.
     """
-    given = experiment.variations
-    return [_variation(experiment, key, given[key]) for key in _VARIED if key in given]
+    return [_variation(experiment, key, own) for key, own in experiment.variations.items()]
 
 
 def _variation(experiment: Experiment, key: str, varied: Sequence[Member]) -> Exhibit:
