@@ -21,6 +21,7 @@ from sepsis_rl.pages import (
 )
 from sepsis_rl.report.experiment import Experiment, read_experiment
 from sepsis_rl.report.figures import actions, patients, survival, training
+from sepsis_rl.report.figures.temperature import temperature_maps
 from sepsis_rl.report.figures.variations import variations
 from sepsis_rl.report.findings import claims, claims_shown
 from sepsis_rl.report.protocol import Protocol, carry_out
@@ -77,6 +78,7 @@ def draw(experiment: Experiment, protocol: Protocol) -> list[Exhibit]:
         training.training_loss(experiment),
         training.survival_in_training(experiment),
         survival.alpha_sensitivity(experiment, protocol),
+        temperature_maps(experiment),
         survival.algorithm_comparison(experiment, protocol),
         survival.checkpoint_choice(experiment, protocol),
         survival.seed_differences(experiment, protocol),
@@ -97,13 +99,18 @@ def _about(experiment: Experiment, tries: int) -> str:
     trained = " or ".join(f"{step:,}" for step in steps)
     settings = ", ".join(dict.fromkeys(member.setting for member in experiment.members))
     elsewhere = {member.data.content_hash for member in experiment.elsewhere}
+    temperatures = {member.temperature for member in experiment.members} - {None, 1.0}
+    other = "".join(
+        f" The conservative term has temperature {own:g}, where the essay's has 1."
+        for own in temperatures
+    )
     more = f", and on {len(elsewhere)} other data sets" if elsewhere else ""
     return (
         f"{len(experiment.members)} members ({settings}), trained for "
         f"{trained} steps on {data.n_episodes:,} episodes of ICU-Sepsis (seed "
         f"{data.provenance.seed}){more}. Survival is 90-day survival; exact means solved from the "
         "simulator's own tables, without sampling. The essay's protocol is simulated "
-        f"{tries:,} times."
+        f"{tries:,} times.{other}"
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,25 +17,19 @@ from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import BoolArray, FloatArray, TabularMDP
 from sepsis_rl.planning import PolicyValue, evaluate
 from sepsis_rl.policies import Policy, clinician_policy, optimal_policy, random_policy
-from sepsis_rl.runs.finished import Run, read_run
+from sepsis_rl.report.likeness import (
+    differences,
+    family,
+    grid_temperature,
+    identity,
+    order,
+    temperature_sweeps,
+)
+from sepsis_rl.runs.finished import read_run
 from sepsis_rl.runs.history import Curve, Member, read_curve, read_members, short_name
 
 T = TypeVar("T")
 ESSAY_ORDER: Final = ("CQL", "BC", "DQN")
-SHARED_SETTINGS: Final = (
-    "gamma",
-    "learning_rate",
-    "tau",
-    "double_q",
-    "temperature",
-    "actions",
-    "min_action_count",
-    "value_range",
-    "td_weights",
-    "schedule",
-)
-"""Settings that all members of the grid share, beside the network's shape."""
-NETWORK_SHAPE: Final = ("embedding_dim", "hidden_dims")
 
 
 def exact_value(mdp: TabularMDP, policy: Policy, *, gamma: float = 1.0) -> PolicyValue:
@@ -59,10 +53,12 @@ class Experiment:
     Attributes:
         mdp: The decision process.
         data: Of the first usable run; `members` were trained on it.
-        members: The grid, by algorithm, alpha and seed; one at least.
+        members: The grid, by algorithm, alpha and seed, all of one temperature; one at least.
         elsewhere: The same settings on other episodes of the same number, by data seed; maybe for
             fewer steps.
         variations: One thing varied: number of episodes, learning rate or network.
+        sweeps: Members of two alphas or more and two temperatures or more, alike in all else but
+            their seeds, a list for each such grid; some are in `members` as well.
         problems: What was left out and why, a sentence each.
     """
 
@@ -71,6 +67,7 @@ class Experiment:
     members: list[Member] = field(default_factory=list)
     elsewhere: list[Member] = field(default_factory=list)
     variations: dict[str, list[Member]] = field(default_factory=dict)
+    sweeps: list[list[Member]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     _known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
@@ -156,7 +153,7 @@ def read_experiment(folders: Sequence[str | Path]) -> Experiment:
     """Reads finished runs and sorts their members; shares of a sweep join by themselves.
 
     The data of the first usable run is that of the grid, and its settings are what variations are
-    told by.
+    told by; of several temperatures in it, the one that is closest to the essay's, 1.
 
     Args:
         folders: Folders of runs, `runs/<name>/version_N`.
@@ -175,14 +172,14 @@ def read_experiment(folders: Sequence[str | Path]) -> Experiment:
         try:
             run = read_run(folder)
             run.data.require_mdp("the report")
-            run = Run(folder, data.setdefault(run.data.content_hash, run.data))
             members, diverged = read_members(run)
+            shared = data.setdefault(run.data.content_hash, run.data)
             for strategy in {member.settings["inadmissible_actions"] for member in members}:
                 if strategy != "mean":
                     raise InputError(
                         f"inadmissible actions {strategy} there; the report's have their mean"
                     )
-            found += members
+            found += [dataclasses.replace(member, data=shared) for member in members]
             problems += [f"{label} is left out: its network has diverged" for label in diverged]
         except InputError as error:
             told = str(error).replace(f"{folder} ", "it ")
@@ -197,16 +194,14 @@ def read_experiment(folders: Sequence[str | Path]) -> Experiment:
 
 def _sort(found: Sequence[Member], experiment: Experiment) -> None:
     """Gives each member its place in the experiment, or names it among the problems."""
-    at: dict[tuple[Any, ...], Member] = {}
-    for member in found:
-        same = at.setdefault(_key(member), member)
-        if same is not member:
-            experiment.problems.append(
-                f"{member.label} is left out: {short_name(same.run)} holds the same member"
-            )
-            continue
-        base = next(other for other in found if _family(other) == _family(member))
-        differs = _differences(member, base, found[0])
+    distinct = _without_doubles(found, experiment.problems)
+    experiment.sweeps = temperature_sweeps(distinct)
+    swept = [member for sweep in experiment.sweeps for member in sweep]
+    temperature = grid_temperature(distinct)
+    problems: list[str] = []
+    for member in distinct:
+        base = next(other for other in distinct if family(other) == family(member))
+        differs = differences(member, base, found[0].data, temperature)
         same_steps = member.steps[-1] == base.steps[-1]
         if not differs and same_steps:
             experiment.members.append(member)
@@ -214,51 +209,30 @@ def _sort(found: Sequence[Member], experiment: Experiment) -> None:
             experiment.elsewhere.append(member)
         elif len(differs) == 1 and differs[0] in ("data.episodes", "learning_rate", "network"):
             experiment.variations.setdefault(differs[0], []).append(member)
-        else:
+        elif differs != ["temperature"] or not same_steps or member not in swept:
+            what = f"{member.label} is left out"
+            if member in swept:  # as all of its run
+                what = f"{short_name(member.run)} is in the heat map of temperatures alone"
+                differs = [name for name in differs if name != "temperature"]
             differs += [] if same_steps else [f"its {member.steps[-1]:,} steps"]
-            experiment.problems.append(
-                f"{member.label} is left out: it differs from {short_name(base.run)} in "
-                f"{', '.join(differs)}"
+            problems.append(
+                f"{what}: it differs from {short_name(base.run)} in {', '.join(differs)}"
             )
-    experiment.members.sort(key=_order)
-    experiment.elsewhere.sort(key=lambda m: (m.data.train.provenance.seed or 0, _order(m)))
+    experiment.problems += dict.fromkeys(problems)
+    experiment.members.sort(key=order)
+    experiment.elsewhere.sort(key=lambda m: (m.data.train.provenance.seed or 0, order(m)))
 
 
-def _key(member: Member) -> tuple[Any, ...]:
-    """What two members have in common only if they are the same."""
-    # Without its term the temperature is no difference.
-    names = [n for n in SHARED_SETTINGS + NETWORK_SHAPE if n != "temperature" or member.alpha > 0]
-    settings = (member.settings.get(name) for name in names)
-    return (*_order(member), member.data.content_hash, int(member.steps[-1]), *settings)
+def _without_doubles(found: Sequence[Member], problems: list[str]) -> list[Member]:
+    """The first of each that are the same, naming the others among the problems.
 
-
-def _family(member: Member) -> str:
-    """CQL and DQN are one; BC has neither target network nor discount."""
-    return "BC" if member.algorithm == "BC" else "CQL"
-
-
-def _order(member: Member) -> tuple[int, float, int]:
-    rank = ("BC", "DQN", "CQL").index(member.algorithm)
-    return (rank, -1.0 if math.isnan(member.alpha) else member.alpha, member.seed)
-
-
-def _differences(member: Member, base: Member, first: Member) -> list[str]:
-    """In what a member was made in another way."""
-
-    def same(name: str) -> bool:
-        both = name in member.settings and name in base.settings  # DQN has no temperature
-        return not both or bool(member.settings[name] == base.settings[name])
-
-    differs = [name for name in SHARED_SETTINGS if not same(name)]
-    if not all(same(name) for name in NETWORK_SHAPE):
-        differs.append("network")
-    ours, theirs = member.data.train.provenance, first.data.train.provenance
-    if member.data.content_hash != first.data.content_hash:
-        named = {
-            "data.episodes": (ours.episodes, theirs.episodes),
-            "data.seed": (ours.seed, theirs.seed),
-        }
-        other = [name for name, (one, two) in named.items() if one != two]
-        simulated = None not in (ours.seed, theirs.seed) and ours.policy == theirs.policy
-        differs += other if simulated and other else ["its data"]
-    return differs
+    A sweep of temperatures that has alpha 0 has it once for each of them, which is no problem.
+    """
+    at: dict[tuple[Any, ...], Member] = {}
+    for member in found:
+        same = at.setdefault(identity(member), member)
+        if same is not member and same.run != member.run:
+            problems.append(
+                f"{member.label} is left out: {short_name(same.run)} holds the same member"
+            )
+    return list(at.values())

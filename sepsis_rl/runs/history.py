@@ -30,8 +30,9 @@ class Member:
 
     Attributes:
         algorithm: BC, DQN or CQL. CQL with alpha 0 is DQN and goes by that name.
-        settings: The run's hyperparameters, with its own alpha (NaN for BC), seed and so on; and
-            `inadmissible_actions`, the strategy of its evaluations.
+        settings: The run's hyperparameters, with its own alpha (NaN for BC), seed and so on; the
+            data module's `batch_size` and `dynamics`; and `inadmissible_actions`, the strategy of
+            its evaluations.
         data: The data that it was trained on.
         run: Folder of the run.
         index: Which member of the run, counted from 0.
@@ -57,6 +58,11 @@ class Member:
     def alpha(self) -> float:
         """Weight of the conservative term; NaN for behavior cloning."""
         return float(self.settings["alpha"])
+
+    @property
+    def temperature(self) -> float | None:
+        """That of the conservative term; None without the term, where it changes nothing."""
+        return self.settings.get("temperature") if self.alpha > 0 else None
 
     @property
     def seed(self) -> int:
@@ -160,7 +166,12 @@ def _members(
     run: Run, checkpoint: dict[str, Any], strategy: str, scores: FloatArray
 ) -> tuple[list[Member], list[str]]:
     about, story = checkpoint["sepsis_rl"], checkpoint["callbacks"]["PolicyEvaluation"]
-    settings = {**checkpoint["hyper_parameters"], "inadmissible_actions": strategy}
+    settings = {
+        **checkpoint["hyper_parameters"],
+        "batch_size": run.data.batch_size,
+        "dynamics": run.data.dynamics,
+        "inadmissible_actions": strategy,
+    }
     steps = list(story["policies"])
     policies = torch.stack([story["policies"][step] for step in steps])
     members, diverged = [], []

@@ -77,6 +77,8 @@ def member(mdp, episodes, tmp_path):
             "learning_rate": 3e-4,
             "embedding_dim": 8,
             "hidden_dims": (16,),
+            "batch_size": 256,
+            "actions": "all",
         }
         generator = np.random.default_rng(seed)
         return Member(

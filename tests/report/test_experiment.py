@@ -99,6 +99,8 @@ def test_alpha_0_is_dqn_and_counts_once(new):
         (["--data.seed=5", "--trainer.max_steps=9"], "in data.seed, its 9 steps"),
         (["--data.episodes=70", "--model.learning_rate=0.01"], "in learning_rate, data.episodes"),
         (["--data.policy=random"], "in its data"),
+        (["--data.batch_size=all"], "in batch_size"),
+        (["--model.temperature=0.01"], "in temperature"),
     ],
 )
 def test_the_place_of_a_run_beside_the_grid(new, options, place):
