@@ -117,7 +117,7 @@ ablation: $(STAMP) ## what made the essay's CQL fail: its settings changed one a
 gains: $(STAMP) ## who gains by a learned policy, by which doses, and what its Q-values promise
 	@$(BIN)/python benchmarks/gains.py $(ARGS)
 
-temperatures: $(STAMP) ## what alpha and temperature make of CQL: hours for the rows; goes on after a stop
+temperatures: $(STAMP) ## CQL by alpha and temperature, on rows (hours) and all records; goes on after a stop
 	@$(BIN)/python benchmarks/temperatures.py $(ARGS)
 
 benchmark: $(STAMP) ## measure the speed of environment and training, one after the other

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import sys
@@ -29,22 +30,31 @@ def trained(name: str, config: str, *options: str, runs: Path) -> Path:
         options: More words of the command line.
         runs: Where the folders of runs are.
     """
-    run = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
     words = [
         "fit",
         f"--config={CONFIGS / config}.yaml",
         f"--trainer.logger.init_args.save_dir={runs}",
-        f"--trainer.logger.init_args.name={run}",
+        f"--trainer.logger.init_args.name={_folder_name(name)}",
         *_UNWATCHED,
         *options,
     ]
-    ended = sorted((runs / run).glob("version_*/metrics.json"))
-    if not ended:
+    if ended(name, runs) is None:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
             if main(words):
                 sys.exit(f"lightning {' '.join(words)} did not end well")
-        ended = sorted((runs / run).glob("version_*/metrics.json"))
-    return ended[-1].parent
+    folder = ended(name, runs)
+    assert folder is not None
+    return folder
+
+
+def ended(name: str, runs: Path) -> Path | None:
+    """Folder of the newest run of a name that has ended; None if there is none."""
+    found = sorted((runs / _folder_name(name)).glob("version_*/metrics.json"))
+    return found[-1].parent if found else None
+
+
+def _folder_name(name: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
 
 
 def survival_of(folder: Path) -> dict[str, float]:
@@ -53,3 +63,10 @@ def survival_of(folder: Path) -> dict[str, float]:
     # Members come first, baselines after them.
     members = list(fit["policies"].items())[: len(fit["evaluations"][-1]["members"])]
     return {name: policy["survival_exact"] for name, policy in members}
+
+
+def survival_in_order(folder: Path) -> list[float]:
+    """Exact survival of the members' last policies, in their order; NaN for one that diverged."""
+    fit = json.loads((folder / "metrics.json").read_text())["fit"]
+    survival = [member["survival_exact"] for member in fit["evaluations"][-1]["members"]]
+    return [math.nan if value is None else value for value in survival]
