@@ -100,7 +100,6 @@ def test_alpha_0_is_dqn_and_counts_once(new):
         (["--data.episodes=70", "--model.learning_rate=0.01"], "in learning_rate, data.episodes"),
         (["--data.policy=random"], "in its data"),
         (["--data.batch_size=all"], "in batch_size"),
-        (["--model.temperature=0.01"], "in temperature"),
     ],
 )
 def test_the_place_of_a_run_beside_the_grid(new, options, place):
@@ -128,6 +127,22 @@ def test_the_place_of_a_run_beside_the_grid(new, options, place):
         assert told(experiment).endswith(place)
     else:
         assert experiment.problems == []
+
+
+def test_a_run_of_another_temperature_is_in_the_heat_map_alone(new):
+    experiment = new("essay/cql", "--model.temperature=0.01")
+    assert experiment.problems == []
+    assert len(experiment.members) == 7
+    (sweep,) = experiment.sweeps  # DQN and CQL
+    assert sorted((m.alpha, m.temperature or 0) for m in sweep if m.alpha in (0, 0.5)) == [
+        (0, 0),
+        (0.5, 0.01),
+        (0.5, 1),
+    ]
+    grid = read_experiment(GRID[1:2])
+    without = read_experiment([GRID[1], "runs/new/version_0"])  # of one alpha there is none
+    assert without.sweeps == grid.sweeps == []
+    assert told(without).endswith("it differs from runs/cql/version_0 in temperature")
 
 
 def lose_the_metrics(run):
