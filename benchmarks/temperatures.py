@@ -124,7 +124,7 @@ def measure(known: pd.DataFrame, wanted: Sequence[str], runs: Path, table: Path)
                 new = run.rows(survival_in_order(folder))
                 known = pd.concat([known, new]) if len(known) else new
                 known = known.drop_duplicates(KEY).sort_values(KEY, ignore_index=True)
-                known.to_csv(table, index=False, float_format="%.6f")
+                known.round({"survival_exact": 6}).to_csv(table, index=False)
     return known
 
 
@@ -146,7 +146,8 @@ def differences(rows: pd.DataFrame, clinician: float) -> str:
     for form, about in FORMS.items():
         own = rows[(rows["form"] == form) & rows["data_seed"].isin(DATA_SEEDS)]
         cells = own.set_index(["alpha", "temperature", "data_seed"])["survival_exact"].unstack()
-        if not {ESSAYS_CELL, OTHER_CELL} <= set(cells.index) or len(cells.columns) < 2:
+        cells = cells.reindex([ESSAYS_CELL, OTHER_CELL]).dropna(axis=1)
+        if len(cells.columns) < 2:
             continue
         essay, other = cells.loc[ESSAYS_CELL].to_numpy(), cells.loc[OTHER_CELL].to_numpy()
         named = f"{about.panel}, {len(essay)} data sets"

@@ -103,7 +103,7 @@ def temperature_sweeps(members: Sequence[Member]) -> list[list[Member]]:
     belongs to all.
 
     Returns:
-        Lists of members that span two alphas or more, one of them with two temperatures or more.
+        Lists of members that span two alphas or more with two temperatures or more each.
     """
     grids: dict[tuple[Any, ...], list[Member]] = {}
     for member in members:
@@ -116,4 +116,5 @@ def _spans_temperatures(members: Sequence[Member]) -> bool:
     temperatures: dict[float, set[float | None]] = {}
     for member in members:
         temperatures.setdefault(member.alpha, set()).add(member.temperature)
-    return len(temperatures) > 1 and max(map(len, temperatures.values())) > 1
+    several = [alpha for alpha, own in temperatures.items() if len(own) > 1]
+    return bool(several) and len(several) + (0 in temperatures) > 1

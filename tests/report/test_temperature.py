@@ -75,7 +75,7 @@ def test_a_cell_is_the_mean_over_the_seeds_of_several_runs(cell, swept, drawn):
 
 
 def test_a_panel_for_each_way_of_training_in_the_same_colors(cell, swept, drawn):
-    settings = [(0.5, 1.0), (0.5, 0.1), (0.1, 1.0)]  # a cell is not there
+    settings = [(0.0, 1.0), (0.5, 1.0), (0.5, 0.1), (0.1, 1.0)]  # a cell is not there
     ways = [{}, {"batch_size": "all", "actions": "admissible"}]
     levels = [0.5, 0.9]
     exhibit = temperature_maps(
@@ -94,14 +94,15 @@ def test_a_panel_for_each_way_of_training_in_the_same_colors(cell, swept, drawn)
     for axes in (rows, whole):
         assert axes.images[0].get_clim() == (50, 90)
         assert np.isnan(axes.images[0].get_array().filled(np.nan)).tolist() == [
+            [False, False],
             [True, False],
             [False, False],
         ]
-        assert len(axes.texts) == 3
+        assert len(axes.texts) == 5
 
 
 def test_panels_that_would_be_called_alike_say_what_differs(cell, swept):
-    settings = [(0.5, 1.0), (0.5, 0.1), (0.1, 1.0)]
+    settings = [(0.0, 1.0), (0.5, 1.0), (0.5, 0.1)]
     exhibit = temperature_maps(
         swept(*(cell(*setting, 0.7, gamma=gamma) for gamma in (0.9, 1.0) for setting in settings))
     )
@@ -114,7 +115,8 @@ def test_panels_that_would_be_called_alike_say_what_differs(cell, swept):
     [
         [(0.5, 1.0), (0.1, 1.0)],  # one temperature
         [(0.5, 1.0), (0.5, 0.1)],  # one alpha
-        [(0.5, 1.0), (0.02, 0.01)],  # nothing differs in one thing alone
+        [(0.5, 1.0), (0.02, 0.01)],
+        [(0.5, 1.0), (0.02, 1.0), (0.02, 0.01)],  # a row and a cell
         [(0.0, 1.0), (0.0, 0.1), (0.5, 1.0)],  # without the term there is no temperature
     ],
 )

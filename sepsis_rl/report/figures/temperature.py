@@ -165,5 +165,6 @@ def _add_color_bar(figure: Figure, image: AxesImage, clinician: float) -> None:
     axes: Axes = bar.ax
     for color, width in (("white", 3.5), ("black", 1.2)):  # to be seen on any color
         axes.axhline(100 * clinician, color=color, linewidth=width)
-    bar.set_label(f"exact survival, % (line: clinicians, {100 * clinician:.1f})", fontsize=9)
+    said = f"exact survival, %\n(line: clinicians, {100 * clinician:.1f})"
+    bar.set_label(said, fontsize=9)
     axes.tick_params(labelsize=8)
