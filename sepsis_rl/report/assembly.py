@@ -99,19 +99,25 @@ def _about(experiment: Experiment, tries: int) -> str:
     trained = " or ".join(f"{step:,}" for step in steps)
     settings = ", ".join(dict.fromkeys(member.setting for member in experiment.members))
     elsewhere = {member.data.content_hash for member in experiment.elsewhere}
-    temperatures = {member.temperature for member in experiment.members} - {None, 1.0}
-    other = "".join(
-        f" The conservative term has temperature {own:g}, where the essay's has 1."
-        for own in temperatures
-    )
     more = f", and on {len(elsewhere)} other data sets" if elsewhere else ""
     return (
         f"{len(experiment.members)} members ({settings}), trained for "
         f"{trained} steps on {data.n_episodes:,} episodes of ICU-Sepsis (seed "
         f"{data.provenance.seed}){more}. Survival is 90-day survival; exact means solved from the "
         "simulator's own tables, without sampling. The essay's protocol is simulated "
-        f"{tries:,} times.{other}"
+        f"{tries:,} times.{_about_temperature(experiment)}"
     )
+
+
+def _about_temperature(experiment: Experiment) -> str:
+    """A sentence where it is not the essay's, or where another figure has others."""
+    found = {member.temperature for member in experiment.members} - {None}
+    if not found or (found == {1.0} and not experiment.sweeps):
+        return ""
+    (own,) = found  # a grid has one
+    said = f" The conservative term has temperature {own:g}"
+    said += "" if own == 1 else ", where the essay's has 1"
+    return f"{said}{', in all figures but that of temperatures' * bool(experiment.sweeps)}."
 
 
 def _print(found: Exhibit, problems: Sequence[str], output: Path) -> None:

@@ -43,11 +43,13 @@ def test_the_runs(script):
     assert not rows.duplicated(script.KEY).any()
     swept = rows[rows["data_seed"] == 42].groupby("form").size()
     assert swept.to_dict() == {"all": 75, "admissible": 75, "rows": 63}
-    # A share of a product of four leaves the two cells that matter.
     others = rows[rows["data_seed"] != 42].groupby(["form", "data_seed"])
     assert len(others) == 15
-    for _, own in others:
-        assert own[["alpha", "temperature"]].values.tolist() == [[0.5, 1.0], [0.02, 0.01]]
+    for (form, _), own in others:
+        cells = own[["alpha", "temperature"]].values.tolist()
+        # A share of a product of four leaves the two that matter.
+        between = [] if form == "rows" else [[0.5, 0.01], [0.02, 1.0]]
+        assert cells == [[0.5, 1.0], *between, [0.02, 0.01]]
 
 
 def test_what_has_been_measured_is_not_trained_again(script, trained, tmp_path):
@@ -58,8 +60,8 @@ def test_what_has_been_measured_is_not_trained_again(script, trained, tmp_path):
         return script.measure(known, wanted, runs, table)
 
     assert len(measured(nothing)) == 0  # nothing is trained that nobody wants
-    measured(nothing, "heat-cells-all-[01]", "heat-whole")
-    assert trained == ["heat-cells-all-0", "heat-cells-all-1"]
+    measured(nothing, "heat-cells-rows-[01]", "heat-whole")
+    assert trained == ["heat-cells-rows-0", "heat-cells-rows-1"]
     known = pd.read_csv(table)
     # The one that diverged is among them, without survival.
     values = known.set_index(["data_seed", "alpha"])["survival_exact"].to_dict()
@@ -67,13 +69,13 @@ def test_what_has_been_measured_is_not_trained_again(script, trained, tmp_path):
         values, {(0, 0.5): np.nan, (0, 0.02): 0.51, (1, 0.5): np.nan, (1, 0.02): 0.52}
     )
     # Rows stay when the folders are gone, and are read where there is one.
-    shutil.rmtree(runs / "heat-cells-all-0")
-    assert len(measured(known, "heat-cells-all-[01]")) == 4
+    shutil.rmtree(runs / "heat-cells-rows-0")
+    assert len(measured(known, "heat-cells-rows-[01]")) == 4
     assert len(measured(known[known["data_seed"] == 0])) == 4
     assert len(trained) == 2
     # A row that was deleted is trained anew, and the others stay what they were.
-    rows = measured(known[known["alpha"] == 0.02], "heat-cells-all-0")
-    assert trained[2:] == ["heat-cells-all-0"]
+    rows = measured(known[known["alpha"] == 0.02], "heat-cells-rows-0")
+    assert trained[2:] == ["heat-cells-rows-0"]
     assert rows["survival_exact"].dropna().tolist() == [0.51, 0.52]
     assert len(rows) == 4
 
@@ -88,9 +90,11 @@ def test_differences_are_paired_over_data_sets(script):
         ],
         columns=[*script.KEY, "survival_exact"],
     )
-    first, essay, other = script.differences(rows, clinician=0.80).splitlines()
+    other, essay = script.differences(rows, clinician=0.80).splitlines()
     named = "batches of 256 rows, all actions, 5 data sets: "
-    assert first == f"{named}alpha 0.02 at T 0.01 - alpha 0.5 at T 1: +2.00 (+2.00, +2.00) points"
+    assert other.startswith(
+        f"{named}alpha 0.02 at T 0.01: 82.00 %, minus clinicians +2.00 (+0.04, "
+    )
+    assert other.endswith("minus the essay's cell +2.00 (+2.00, +2.00) points")
     assert essay.startswith(f"{named}alpha 0.5 at T 1: 80.00 %, minus clinicians +0.00 (-1.96, ")
-    assert "82.00 %, minus clinicians +2.00 (+0.04, " in other
-    assert script.differences(rows[rows["alpha"] == 0.5], 0.8) == ""
+    assert script.differences(rows[rows["data_seed"] == 0], 0.8) == ""

@@ -1,13 +1,13 @@
 """The heat maps of alpha and temperature, and the place of such runs beside the other figures."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from reading import numbers
 
-from sepsis_rl.report.assembly import draw
 from sepsis_rl.report.experiment import read_experiment
 from sepsis_rl.report.figures.temperature import temperature_maps
 from sepsis_rl.report.likeness import temperature_sweeps
@@ -175,10 +175,28 @@ def test_runs_beside_the_grid(fitted):
     )
 
 
-def test_it_stands_on_the_page(fitted, protocol, experiment):
-    """After the figure of alpha."""
-    swept = read_experiment([fitted("rows", alphas="[0.1,0.5]")])
-    whole = dataclasses.replace(experiment, sweeps=swept.sweeps)
-    names = [exhibit.name for exhibit in draw(whole, protocol)]
-    assert names[names.index("3-alpha") + 1] == "3b-temperature"
-    assert "3b-temperature" not in [exhibit.name for exhibit in draw(experiment, protocol)]
+def test_it_stands_on_the_page_after_the_figure_of_alpha(fitted, lightning):
+    run = fitted("rows", alphas="[0.1,0.5]")
+    assert lightning.main("report", run, "--output", "made", "--tries", "1").code == 0
+    page = Path("made/report.md").read_text()
+    alpha, temperature, algorithms = (
+        page.index(f"![{title}]")
+        for title in (
+            "Does α matter?",
+            "Does the temperature of the conservative term matter?",
+            "Which algorithm is best?",
+        )
+    )
+    assert alpha < temperature < algorithms
+    assert Path("made/3b-temperature.csv").exists()
+    said = "The conservative term has temperature 1, in all figures but that of temperatures."
+    assert said in page
+
+
+def test_another_temperature_than_the_essays_is_said(runs, lightning):
+    name = "--trainer.logger.init_args.name=small"
+    assert lightning("fit", "essay/cql", name, "--model.temperature=0.01").code == 0
+    run = "runs/small/version_0"
+    assert lightning.main("report", run, "--output", "made", "--tries", "1").code == 0
+    page = Path("made/report.md").read_text()
+    assert "The conservative term has temperature 0.01, where the essay's has 1." in page

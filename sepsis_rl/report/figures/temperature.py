@@ -45,8 +45,7 @@ def temperature_maps(experiment: Experiment) -> Exhibit | None:
         title="Does the temperature of the conservative term matter?",
         text="Exact survival of the last policy in percent, means over seeds. The conservative "
         "term is α (T logsumexp(Q / T) − Q of the recorded action); T is in units of the return, "
-        "and 1 in the essay. Where values differ by less than T, the term cannot tell them apart "
-        "and imitates the records. Without the term, at α 0, T changes nothing. The line on the "
+        "and 1 in the essay. Without the term, at α 0, T changes nothing. The line on the "
         "color bar is the clinicians' survival; the colors of all panels are the same. "
         f"{' '.join(said)} The best of many cells looks better than it is.",
         figure=draw_temperature_maps(frame, clinician),
