@@ -186,7 +186,7 @@ def measure(seeds: int, essay_seeds: int, runs: Path) -> pd.DataFrame:
                 config, words = options_of(name)
                 data = [f"--data.episodes={EPISODES}", f"--data.seed={seed}"]
                 folder = trained(f"ablation-{name}-{seed}", config, *data, *words, runs=runs)
-            (table.loc[seed, name],) = survival_of(folder).values()
+            (table.loc[seed, name],) = survival_of(folder)
     return table
 
 

@@ -133,7 +133,7 @@ def main(steps: int, largest: int) -> None:
         table.add_row(*row, f"{whole:.1f}", f"{ratio:.2f}")
     Console().print(table)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    Console().print(f"Peak memory {peak:,.0f} MB, of which collecting takes the most.")
+    Console().print(f"Peak memory {peak:,.0f} MB")
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def measure(seeds: int, essay_seeds: int, runs: Path) -> pd.DataFrame:
                 policy = PLANNERS[name](data.counts(mdp.n_states, mdp.n_actions), mdp)
                 survival = evaluate(truth, policy.probabilities).survival
             else:
-                (survival,) = survival_of(learned(name, episodes, seed, runs)).values()
+                (survival,) = survival_of(learned(name, episodes, seed, runs))
             rows.append((name, episodes, seed, survival))
     return pd.DataFrame(rows, columns=["policy", "episodes", "data_seed", "survival_exact"])
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from marks import NETWORKS, PLANNERS
-from training import survival_of, trained
+from marks import PLANNERS, learned
+from training import survival_of
 
 from sepsis_rl.baselines import hedged_policy, recorded_policy
 from sepsis_rl.data import collect
@@ -39,7 +39,6 @@ def measure(seeds: int, cql_seeds: int, runs: Path) -> pd.DataFrame:
     """A row for each policy, number of episodes and data set."""
     mdp = load_icu_sepsis()
     truth, clinician = true_dynamics(mdp), clinician_policy(mdp)
-    config, options = NETWORKS["CQL"]
     rows = []
     cells = [(episodes, seed) for seed in range(seeds) for episodes in SIZES]
     with progress_bar() as progress:
@@ -50,9 +49,8 @@ def measure(seeds: int, cql_seeds: int, runs: Path) -> pd.DataFrame:
                 survival = evaluate(truth, plan(counts, mdp).probabilities).survival
                 rows.append((name, episodes, seed, survival))
             if seed < cql_seeds:
-                words = [f"--data.episodes={episodes}", f"--data.seed={seed}", *options]
-                run = trained(f"marks-CQL-{episodes}-{seed}", config, *words, runs=runs)
-                rows.append(("CQL", episodes, seed, *survival_of(run).values()))
+                (survival,) = survival_of(learned("CQL", episodes, seed, runs))
+                rows.append(("CQL", episodes, seed, survival))
     return pd.DataFrame(rows, columns=["policy", "episodes", "data_seed", "survival_exact"])
 
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from training import ended, survival_in_order, trained
+from training import ended, survival_of, trained
 
 from sepsis_rl.algorithms.members import Scalars, expand_members
 from sepsis_rl.display import progress_bar
@@ -122,7 +122,7 @@ def measure(known: pd.DataFrame, wanted: Sequence[str], runs: Path, table: Path)
                 config = FORMS[run.form].config
                 folder = trained(run.name, config, *run.options(), runs=runs)
             if folder is not None:
-                new = run.rows(survival_in_order(folder))
+                new = run.rows(survival_of(folder))
                 known = pd.concat([known, new]) if len(known) else new
                 known = known.drop_duplicates(KEY).sort_values(KEY, ignore_index=True)
                 known.round({"survival_exact": 6}).to_csv(table, index=False)

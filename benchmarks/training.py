@@ -57,15 +57,7 @@ def _folder_name(name: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
 
 
-def survival_of(folder: Path) -> dict[str, float]:
-    """Exact survival of each member's last policy, by its name."""
-    fit = json.loads((folder / "metrics.json").read_text())["fit"]
-    # Members come first, baselines after them.
-    members = list(fit["policies"].items())[: len(fit["evaluations"][-1]["members"])]
-    return {name: policy["survival_exact"] for name, policy in members}
-
-
-def survival_in_order(folder: Path) -> list[float]:
+def survival_of(folder: Path) -> list[float]:
     """Exact survival of the members' last policies, in their order; NaN for one that diverged."""
     fit = json.loads((folder / "metrics.json").read_text())["fit"]
     survival = [member["survival_exact"] for member in fit["evaluations"][-1]["members"]]

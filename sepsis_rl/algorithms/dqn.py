@@ -144,7 +144,7 @@ class DQN(OfflineAlgorithm):
         q = self.q_network(batch.states)
         q_data = batch.of_decisions(q)
         td = batch.mean(squared_td_error(q_data, self.td_target(batch)), self.pair_weights)
-        allowed = self.keep_allowed(q, batch.states)
+        allowed = self.keep_allowed(q.detach(), batch.states)
         return {"loss": td, "td_loss": td, **q_statistics(allowed, batch.mean(q_data))}
 
     @torch.no_grad()
@@ -169,4 +169,4 @@ def q_statistics(q: Tensor, q_data: Tensor) -> dict[str, Tensor]:
     Returns:
         `q_data` as given, and `q_max`, the largest of all, each (members,).
     """
-    return {"q_data": q_data.detach(), "q_max": q.amax((-2, -1))}
+    return {"q_data": q_data.detach(), "q_max": q.detach().amax((-2, -1))}

@@ -22,9 +22,8 @@ class DoseEffects(NamedTuple):
     Attributes:
         of_decisions: (n_states, n_actions), what each decision adds to the value of what follows;
             0 in the mean of a state's chosen records.
-        probability: That doses have an effect by their features, not less likely beforehand than
-            that they have none, after the records: by the marginal likelihood, in which all
-            `VARIANCES` are as likely as each other.
+        probability: Posterior probability that doses have effects by their features. Beforehand it
+            is 1/2, and given that they have, all `VARIANCES` are equally likely.
     """
 
     of_decisions: FloatArray
