@@ -14,6 +14,7 @@ is, and prints tables.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -182,6 +183,8 @@ if __name__ == "__main__":
     columns = [*KEY, "survival_exact"]
     known = pd.read_csv(table) if table.exists() else pd.DataFrame(columns=columns)
     rows = measure(known, options.train, options.runs, table)
+    if rows.empty:
+        sys.exit(f"{table} has no rows, and no run has ended under {options.runs}: train some")
     mdp = load_icu_sepsis()
     clinician = evaluate(true_dynamics(mdp), clinician_policy(mdp).probabilities).survival
     swept = for_maps(rows)
