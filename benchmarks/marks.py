@@ -3,8 +3,9 @@
     python benchmarks/marks.py [--output docs/marks] [--seeds 10] [--essay-seeds 0] [--runs runs]
 
 Networks are trained by `lightning fit` itself with the configs as they are; survival is exact, of
-the last checkpoint, and chose nothing. A run that has ended is read and not trained again, so the
-whole goes on where it was stopped. Writes marks.csv and marks.png, and prints the table.
+the last checkpoint, and chose nothing. What stands in marks.csv is not learned again: delete its
+rows after a change of what learns; a run that has ended is read, so the whole goes on where it was
+stopped. Writes marks.csv and marks.png, and prints the table.
 """
 
 from __future__ import annotations
@@ -49,27 +50,35 @@ MARKS = {
 }
 
 
-def measure(seeds: int, essay_seeds: int, runs: Path) -> pd.DataFrame:
-    """A row for each policy, number of episodes and data set."""
+COLUMNS = ["policy", "episodes", "data_seed", "survival_exact"]
+
+
+def measure(known: pd.DataFrame, seeds: int, essay_seeds: int, runs: Path) -> pd.DataFrame:
+    """A row for each policy, number of episodes and data set; those that are known stay."""
     mdp = load_icu_sepsis()
     truth, clinician = true_dynamics(mdp), clinician_policy(mdp)
+    before = known.set_index(COLUMNS[:3])["survival_exact"].to_dict()
+    asked = {name: essay_seeds if name.startswith("essay") else seeds for name in NETWORKS}
     cells = [
         (name, episodes, seed)
         for name in (*PLANNERS, *NETWORKS)
         for episodes in SIZES
-        for seed in range(essay_seeds if name.startswith("essay") else seeds)
+        for seed in range(max([seeds, essay_seeds, *(known["data_seed"] + 1)]))
+        if seed < asked.get(name, seeds) or (name, episodes, seed) in before
     ]
     rows = []
     with progress_bar() as progress:
         for name, episodes, seed in progress.track(cells, description="Learning from records"):
-            if name in PLANNERS:
+            if (name, episodes, seed) in before:
+                survival = before[name, episodes, seed]
+            elif name in PLANNERS:
                 data = collect(mdp, clinician, episodes=episodes, seed=seed)
                 policy = PLANNERS[name](data.counts(mdp.n_states, mdp.n_actions), mdp)
                 survival = evaluate(truth, policy.probabilities).survival
             else:
                 (survival,) = survival_of(learned(name, episodes, seed, runs))
             rows.append((name, episodes, seed, survival))
-    return pd.DataFrame(rows, columns=["policy", "episodes", "data_seed", "survival_exact"])
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def learned(name: str, episodes: int, seed: int, runs: Path) -> Path:
@@ -136,15 +145,16 @@ def parse() -> argparse.Namespace:
 
 if __name__ == "__main__":
     options = parse()
-    rows = measure(options.seeds, options.essay_seeds, options.runs)
     options.output.mkdir(parents=True, exist_ok=True)
-    rows.to_csv(options.output / "marks.csv", index=False, float_format="%.6f")
+    table = options.output / "marks.csv"
+    known = pd.read_csv(table) if table.exists() else pd.DataFrame(columns=COLUMNS)
+    rows = measure(known, options.seeds, options.essay_seeds, options.runs)
+    rows.to_csv(table, index=False, float_format="%.6f")
     summary = summarize(rows)
     mdp = load_icu_sepsis()
     references = {
         name: evaluate(true_dynamics(mdp), policy.probabilities).survival
         for name, policy in (("clinician", clinician_policy(mdp)), ("optimum", optimal_policy(mdp)))
     }
-    table = as_table(summary)
     draw(summary, references).savefig(options.output / "marks.png")
-    print(table)
+    print(as_table(summary))

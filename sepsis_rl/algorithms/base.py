@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any, ClassVar, Final, Literal
 
 import lightning.pytorch as pl
@@ -86,7 +87,7 @@ class OfflineAlgorithm(Population):
         self.min_action_count = min_action_count
         self.sampled = False  # whether the policies sample their actions
         self.validation_loss = MemberMean(len(self.members))
-        self._scores: Tensor | None = None
+        self._scores: dict[QNetwork, Tensor] = {}
 
     # -- networks ------------------------------------------------------------------------------
 
@@ -210,13 +211,17 @@ class OfflineAlgorithm(Population):
     # -- an evaluation -------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
-        """Scores all states, once for all callbacks that judge the policies in this evaluation."""
-        self._scores = self.q_network.table()
+        """Scores all states, once for the loss and for all callbacks that judge the policies."""
+        networks = [part for part in self.children() if isinstance(part, QNetwork)]
+        self._scores = {network: network.table() for network in networks}
 
     def validation_step(self, batch: RowBatch, batch_idx: int) -> None:
         """Adds the loss on held-out rows; every member sees all of them."""
         shared = RowBatch(*(column.expand(len(self.members), -1) for column in batch))
-        self.validation_loss.update(self.losses(shared)["loss"], batch.observation.shape[1])
+        with ExitStack() as stack:
+            for network, table in self._scores.items():
+                stack.enter_context(network.looked_up(table))
+            self.validation_loss.update(self.losses(shared)["loss"], batch.observation.shape[1])
 
     def on_validation_epoch_end(self) -> None:
         """Logs the mean held-out loss."""
@@ -226,7 +231,7 @@ class OfflineAlgorithm(Population):
 
     def on_validation_end(self) -> None:
         """Forgets the scores, since the weights are about to change."""
-        self._scores = None
+        self._scores = {}
 
     on_test_epoch_start = on_validation_epoch_start
     test_step = validation_step
@@ -256,7 +261,8 @@ class OfflineAlgorithm(Population):
         """
         # An evaluation that ended in an exception has left its scores behind.
         evaluating = self._trainer is not None and self._trainer.evaluating
-        return self._scores if evaluating and self._scores is not None else self.q_network.table()
+        known = self._scores.get(self.q_network) if evaluating else None
+        return self.q_network.table() if known is None else known
 
     def policies(self) -> list[Policy | None]:
         """The members' policies, by one forward pass for all of them.

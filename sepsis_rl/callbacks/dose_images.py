@@ -38,27 +38,37 @@ def draw_dose_grid(visits: FloatArray, grid: DoseGrid, title: str) -> Figure:
 
 
 class DoseGridImages(pl.Callback):
-    """Adds the dose grid of every member's policy to TensorBoard at each evaluation.
+    """Adds the dose grid of every policy to TensorBoard.
 
-    Decisions are counted by the policy's own visits in the environment.
+    A single policy's is drawn at each evaluation, those of a population when training ends: drawing
+    21 takes longer than all else that an evaluation does. Decisions are counted by the policy's own
+    visits in the environment.
     """
 
-    @rank_zero_only
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draws the policies that were just evaluated."""
-        if trainer.sanity_checking or not isinstance(trainer.logger, RunLogger):
-            return
+        """Draws a single policy that was just evaluated."""
         assert isinstance(pl_module, OfflineAlgorithm)
+        if len(pl_module.members) == 1 and not trainer.sanity_checking:
+            self._draw(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draws the policies of a population as they were last evaluated."""
+        assert isinstance(pl_module, OfflineAlgorithm)
+        if len(pl_module.members) > 1:
+            self._draw(trainer, pl_module)
+
+    @rank_zero_only
+    def _draw(self, trainer: pl.Trainer, module: OfflineAlgorithm) -> None:
         evaluation = find_callback(trainer, PolicyEvaluation)
-        if evaluation is None or evaluation.last is None:
+        if not isinstance(trainer.logger, RunLogger) or evaluation is None:
+            return
+        if evaluation.last is None or not evaluation.history:
             return
         mdp = trainer.datamodule.mdp  # type: ignore[attr-defined]
-        scores, step = evaluation.last, trainer.global_step
+        scores, step = evaluation.last, evaluation.history[-1]["step"]
         diverged = scores.survival_rate.estimate.isnan()
-        for name, visits, lost in zip(
-            pl_module.members.names, scores.visits, diverged, strict=True
-        ):
+        for name, visits, lost in zip(module.members.names, scores.visits, diverged, strict=True):
             if not lost:
-                title = name or f"{type(pl_module).__name__}, step {step}"
+                title = name or f"{type(module).__name__}, step {step}"
                 picture = draw_dose_grid(visits, mdp.dose_grid, title)
                 trainer.logger.member(name).add_figure("policy/doses", picture, step)

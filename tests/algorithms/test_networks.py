@@ -34,6 +34,9 @@ def test_the_table_is_the_output_for_every_state():
     observation = torch.tensor([[3, 3, 17], [39, 0, 5]])
     expected = torch.stack([table[0, observation[0]], table[1, observation[1]]])
     torch.testing.assert_close(network(observation), expected)
+    with network.looked_up(table + 1):
+        assert torch.equal(network(observation), expected + 1)
+    torch.testing.assert_close(network(observation), expected)
 
 
 # -- where it starts ---------------------------------------------------------------------------
