@@ -1,5 +1,5 @@
 # Everything runs from .venv, which the first target that needs it makes; needs Python >= 3.11 and make.
-#   make train ARGS="--model.alpha 0.1"     passes options on (train, test, test-full, benchmark, verify-resume)
+#   make train ARGS="--model.alpha 0.1"     passes options on (train, test, test-full, marks, verify-resume)
 #   make install PYTHON=python3.12          takes another interpreter
 #   make install TORCH_INDEX=URL            takes torch from another package index (its CPU builds, say)
 
@@ -120,11 +120,8 @@ gains: $(STAMP) ## who gains by a learned policy, by which doses, and what its Q
 temperatures: $(STAMP) ## CQL by alpha and temperature, on rows (hours) and all records; goes on after a stop
 	@$(BIN)/python benchmarks/temperatures.py $(ARGS)
 
-benchmark: $(STAMP) ## measure the speed of environment and training, one after the other
-	@$(BIN)/python benchmarks/bench_env.py $(ARGS)
-	@$(BIN)/python benchmarks/bench_ope.py $(ARGS)
-	@$(BIN)/python benchmarks/bench_fit.py $(ARGS)
-	@$(BIN)/python benchmarks/bench_whole.py $(ARGS)
+benchmark: $(STAMP) ## measure the speed of environment and training, one after the other: half an hour
+	@for name in env ope fit whole mark; do $(BIN)/python benchmarks/bench_$$name.py || exit; done
 
 verify-resume: $(STAMP) ## kill and resume a run of CONFIG for STEPS steps, compare it with one left alone
 	@$(BIN)/python benchmarks/verify_resume.py --config $(CONFIG) --steps $(STEPS) $(ARGS)

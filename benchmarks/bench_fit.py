@@ -18,14 +18,13 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
+from bare import bare_loop
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from torch import nn
-from torch.nn import functional as F
 
 from sepsis_rl.cli import main
-from sepsis_rl.data import OfflineDataModule, Transitions
+from sepsis_rl.data import OfflineDataModule
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 WARM_UP = 100
@@ -62,45 +61,14 @@ def fit(config: str, steps: int, folder: str, *options: str) -> float:
     return Stopwatch.step_s
 
 
-def bare_loop(data: Transitions, steps: int, n_states: int, n_actions: int) -> float:
-    """The essay's CQL in plain PyTorch with the default Adam; seconds per step."""
-
-    def network() -> nn.Sequential:
-        return nn.Sequential(
-            nn.Embedding(n_states, 256),
-            nn.Linear(256, 256),
-            nn.ReLU(),
-            nn.Linear(256, 256),
-            nn.ReLU(),
-            nn.Linear(256, n_actions),
-        )
-
-    alpha, gamma, tau = 0.5, 0.99, 0.005
-    q_network, target = network(), network()
-    target.load_state_dict(q_network.state_dict())
-    optimizer = torch.optim.Adam(q_network.parameters(), lr=3e-4)
-    observation = torch.as_tensor(data.observation.copy())
-    action = torch.as_tensor(data.action.copy())
-    reward = torch.as_tensor(data.reward.copy())
-    next_observation = torch.as_tensor(data.next_observation.copy())
-    done = torch.as_tensor(data.terminated.copy()).float()
-    for step in range(steps):
-        if step == WARM_UP:
-            began = time.perf_counter()
-        rows = torch.randint(len(observation), (256,))
-        q = q_network(observation[rows])
-        q_data = q.gather(1, action[rows].unsqueeze(1)).squeeze(1)
-        with torch.no_grad():
-            next_q = target(next_observation[rows]).max(dim=1).values
-            y = reward[rows] + gamma * (1 - done[rows]) * next_q
-        loss = F.mse_loss(q_data, y) + alpha * (q.logsumexp(1) - q_data).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(q_network.parameters(), 1.0)
-        optimizer.step()
-        with torch.no_grad():
-            for online, slow in zip(q_network.parameters(), target.parameters(), strict=True):
-                slow.lerp_(online, tau)
+def bare_step_s(data: OfflineDataModule, steps: int) -> float:
+    """Seconds per step of the plain loop."""
+    loop = bare_loop(data.train, data.n_states, data.n_actions)
+    for _ in range(WARM_UP):
+        next(loop)
+    began = time.perf_counter()
+    for _ in range(steps - WARM_UP):
+        next(loop)
     return (time.perf_counter() - began) / (steps - WARM_UP)
 
 
@@ -113,7 +81,7 @@ def bench(steps: int, rounds: int) -> Table:
     members = 21
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(rounds):
-            bare.append(bare_loop(data.train, steps, data.n_states, data.n_actions))
+            bare.append(bare_step_s(data, steps))
             single.append(fit("essay/cql.yaml", steps, folder))
             evaluation = Stopwatch.evaluation_s
             sweep.append(fit("essay/sweep.yaml", max(steps // 8, 2 * WARM_UP), folder) / members)

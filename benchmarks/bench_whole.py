@@ -1,6 +1,6 @@
 """What a step on all records costs, by number of episodes, and what counting them does.
 
-    python benchmarks/bench_whole.py [--steps 60] [--largest 50000]
+    python benchmarks/bench_whole.py [--steps 60] [--largest 5000000]
 
 Records are collected and counted 500,000 episodes at a time, each time with another seed, and the
 counts added up, so memory does not grow with their number. Then fits take turns: on the counts of

@@ -139,7 +139,7 @@ def for_maps(rows: pd.DataFrame) -> pd.DataFrame:
         # A row of the map alone has no temperatures.
         if ((swept["form"] == form) & (swept["alpha"] > 0)).any()
     ]
-    return pd.concat(parts).rename(columns={"survival_exact": "survival"})
+    return pd.concat(parts).rename(columns={"survival_exact": "survival"}) if parts else rows[:0]
 
 
 def differences(rows: pd.DataFrame, clinician: float) -> str:
@@ -183,12 +183,12 @@ if __name__ == "__main__":
     columns = [*KEY, "survival_exact"]
     known = pd.read_csv(table) if table.exists() else pd.DataFrame(columns=columns)
     rows = measure(known, options.train, options.runs, table)
-    if rows.empty:
-        sys.exit(f"{table} has no rows, and no run has ended under {options.runs}: train some")
     mdp = load_icu_sepsis()
     clinician = evaluate(true_dynamics(mdp), clinician_policy(mdp).probabilities).survival
     swept = for_maps(rows)
+    print(differences(rows, clinician))
+    if swept.empty:
+        sys.exit(f"{table} has no map yet, and none has ended under {options.runs}: train some")
     draw_temperature_maps(swept, clinician).savefig(options.output / "temperatures.png")
     for panel, own in swept.groupby("panel", sort=False):
         print(panel, survival_table(own).round(2).to_string(), sep="\n")
-    print(differences(rows, clinician))

@@ -29,7 +29,7 @@ _COLUMNS: Final = {
 def off_policy_table(
     scores: OffPolicyScores,
     emphasized: int = 0,
-    described: str = "episodes, not trained on nor chosen by",
+    described: str = "not trained on nor chosen by",
 ) -> Table:
     """Estimates of policies from recorded episodes alone, and what was recorded.
 
@@ -38,8 +38,9 @@ def off_policy_table(
         emphasized: How many of the first policies are set apart.
         described: What the episodes are.
     """
+    noun = "episode" if scores.episodes == 1 else "episodes"
     table = estimate_table(
-        f"From recorded data alone: {scores.episodes:,} {described}",
+        f"From recorded data alone: {scores.episodes:,} {noun}, {described}",
         scores,
         ("FQE %", "as 0", "minus recorded", "unseen", "WIS %", "ESS"),
         names={"policy": [policy.name for policy in scores.policies]},

@@ -169,7 +169,7 @@ def _print(selection: _Selection) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    console.print(off_policy_table(selection.final, 1, "report episodes, which chose nothing"))
+    console.print(off_policy_table(selection.final, 1, "of the report, which chose nothing"))
     if selection.survival is not None:
         console.print(_truth_table(selection))
 

@@ -3,7 +3,7 @@
 import numpy as np
 from reading import numbers
 
-from sepsis_rl.baselines import pooled_policy
+from sepsis_rl.baselines import tabular_policy
 from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.planning import evaluate
 from sepsis_rl.report.figures.variations import variations
@@ -52,7 +52,7 @@ def test_a_grid_without_that_step_stays_out(of, member):
     assert [row["learning_rate"] for row in exhibit.rows] == [1e-3]
 
 
-def test_more_episodes_beside_planning_on_their_counts(of, mdp, episodes, member, line, drawn):
+def test_more_episodes_beside_planning_on_the_same_records(of, mdp, episodes, member, line, drawn):
     varied = [member(data=20), member(data=150), member(data=150, seed=2)]
     (exhibit,) = variations(of(member(), **{"data.episodes": varied}))
     assert drawn(exhibit)
@@ -60,7 +60,7 @@ def test_more_episodes_beside_planning_on_their_counts(of, mdp, episodes, member
     assert sorted(row["data.episodes"] for row in tabular) == [20, 60, 150]
     for row in tabular:
         counts = episodes[row["data.episodes"]].train.counts(mdp.n_states, mdp.n_actions)
-        policy = pooled_policy(counts, admissible=mdp.admissible)
+        policy = tabular_policy(counts, mdp)
         assert row["survival"] == evaluate(true_dynamics(mdp), policy.probabilities).survival
     networks = [row for row in exhibit.rows if row["algorithm"] == "CQL"]
     assert sorted((row["data.episodes"], row["seed"]) for row in networks) == [

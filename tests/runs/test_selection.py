@@ -76,7 +76,7 @@ def test_the_figure_of_the_chosen_one_is_from_other_episodes(select):
     selected = choice["select"]["policies"][chosen.name]["fqe"]
     assert abs(selected - figures["fqe"]) > 1e-3
     assert f"{100 * figures['fqe']:.1f} (" in out
-    assert "report episodes, which chose nothing" in out
+    assert "episodes, of the report, which chose nothing" in out
     assert "cannot judge" in out
     assert "Not for clinical use" in out
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from sepsis_rl.baselines import pooled_policy
+from sepsis_rl.baselines import tabular_policy
 from sepsis_rl.figures import (
     COLORS,
     label_axes,
@@ -80,7 +80,7 @@ def _variation(experiment: Experiment, key: str, varied: Sequence[Member]) -> Ex
     )
     if key == "data.episodes":
         text += (
-            " The tabular policy is planned on the counts of the same episodes, without a network: "
+            " The tabular policy is planned on what the same episodes say, without a network: "
             "a mark for what they can teach. Its limit is the optimum."
         )
     rows = [row for own in lines.values() for row in own]
@@ -106,12 +106,12 @@ def _points(
 
 
 def _tabular_points(experiment: Experiment, varied: Sequence[Member]) -> list[dict[str, Any]]:
-    """What planning on the counts of each data set reaches."""
+    """What planning on the records of each data set reaches."""
     mdp = experiment.mdp
     sets = {data.content_hash: data.train for data in [experiment.data, *(m.data for m in varied)]}
     rows = []
     for train in sets.values():
-        policy = pooled_policy(train.counts(mdp.n_states, mdp.n_actions), admissible=mdp.admissible)
+        policy = tabular_policy(train.counts(mdp.n_states, mdp.n_actions), mdp)
         row = {"data.episodes": train.n_episodes, "algorithm": "tabular", "alpha": None}
         survival = exact_value(mdp, policy).survival
         rows.append({**row, "seed": None, "step": None, "survival": survival})
