@@ -10,9 +10,11 @@ import numpy as np
 
 from sepsis_rl.algorithms import OfflineAlgorithm
 from sepsis_rl.callbacks.policy_evaluation import nan_without_policy
+from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.errors import InputError
 from sepsis_rl.ope import Episodes, OffPolicyOptions, OffPolicyScores, evaluate_off_policy
 from sepsis_rl.ope.estimates import Estimator
+from sepsis_rl.ope.supported_value import SupportedValue, supported_value_of
 from sepsis_rl.policies import Policy
 
 _LOGGED: tuple[Estimator, ...] = ("fqe", "fqe_zero", "wis", "wdr")
@@ -21,10 +23,12 @@ _LOGGED: tuple[Estimator, ...] = ("fqe", "fqe_zero", "wis", "wdr")
 class OffPolicyEvaluation(pl.Callback):
     """Scores every member's policy on the held-out episodes at each validation.
 
-    Logs, under `ope/`: fitted Q evaluation (`fqe`, and `fqe_zero` where an unseen pair is worth
-    nothing), weighted importance sampling and weighted doubly robust estimates with their 95 %
-    intervals, the effective sample size and the share of unseen pairs. So
-    `ModelCheckpoint(monitor="ope/fqe", mode="max")` and early stopping need no simulator.
+    Logs, under `ope/`: the value by training and held-out episodes together that policies are best
+    chosen by (`supported_value`), fitted Q evaluation (`fqe`, and `fqe_zero` where an unseen pair
+    is worth nothing), weighted importance sampling and weighted doubly robust estimates with their
+    95 % intervals, the effective sample size and the share of unseen pairs. So
+    `ModelCheckpoint(monitor="ope/supported_value", mode="max")` and early stopping need no
+    simulator.
 
     Args:
         options: The fields of `OffPolicyOptions`.
@@ -39,6 +43,13 @@ class OffPolicyEvaluation(pl.Callback):
         except InputError as error:
             raise InputError(f"ope.{error}") from error
         self._held_out: Episodes | None = None
+        self._model: SupportedValue | None = None
+
+    def model(self, data: OfflineDataModule) -> SupportedValue | None:
+        """What values policies by training and held-out episodes; None without survival."""
+        if self._model is None:
+            self._model = supported_value_of(data.counts, data.held_out, data.mdp)
+        return self._model
 
     def score(self, policies: Sequence[Policy], episodes: Episodes, **how: Any) -> OffPolicyScores:
         """Scores any policies with this callback's options; `how` as `evaluate_off_policy` has."""
@@ -59,7 +70,10 @@ class OffPolicyEvaluation(pl.Callback):
         stand_in = Policy("without a policy", uniform)  # its figures are then replaced by NaN
         # The intervals of fitted Q take a second for each policy; the end of the run has them.
         scores = self.score(
-            [policy or stand_in for policy in policies], self._held_out, refit=False
+            [policy or stand_in for policy in policies],
+            self._held_out,
+            refit=False,
+            model=self.model(data),
         )
         pl_module.log_members(
             {

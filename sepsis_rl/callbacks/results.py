@@ -202,7 +202,8 @@ def _score_off_policy(trainer: pl.Trainer, policies: list[Policy]) -> OffPolicyS
     with progress_bar() as progress:
         total = len(policies) * off_policy.options.resamples
         task = progress.add_task("Scoring policies on recorded episodes", total=total)
-        return off_policy.score(policies, episodes, advance=partial(progress.advance, task))
+        advance = partial(progress.advance, task)
+        return off_policy.score(policies, episodes, model=off_policy.model(data), advance=advance)
 
 
 def _survival_table(figures: Figures, learned: int, evaluation: PolicyEvaluation) -> Table:

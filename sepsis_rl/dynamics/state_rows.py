@@ -69,17 +69,21 @@ def count_outcomes(counts: Counts) -> Outcomes:
     Raises:
         InputError: There are no counts, or of several samples, or of rewards that are not survival.
     """
-    n_states = len(counts.pairs)
     if counts.n_samples != 1 or not counts.pairs.any():
         raise InputError("there are no counts, or of several samples; accepted: those of one")
-    survived = counts.reward_sums
-    ended = counts.pairs - (counts.transitions @ np.ones(n_states)).reshape(survived.shape)
-    if not ((survived >= 0) & (survived <= ended + 1e-6)).all():
+    if not pays_survival(counts):
         raise InputError("rewards are not survival; accepted: 0, or 1 where an episode ends")
-    column = sp.csr_array(survived.reshape(-1, 1))
+    column = sp.csr_array(counts.reward_sums.reshape(-1, 1))
     return Outcomes(
         counts.pairs, sp.csr_array(sp.hstack([counts.transitions, column], format="csr"))
     )
+
+
+def pays_survival(counts: Counts) -> bool:
+    """Whether all that is paid is 1 where an episode ends: no pair is paid more often than that."""
+    went_on = (counts.transitions @ np.ones(len(counts.pairs))).reshape(counts.pairs.shape)
+    paid, ended = counts.reward_sums, counts.pairs - went_on
+    return bool(((paid >= 0) & (paid <= ended + 1e-6)).all())
 
 
 def state_rows(outcomes: Outcomes, state_vectors: FloatArray | None) -> StateRows:

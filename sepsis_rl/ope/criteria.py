@@ -6,14 +6,16 @@ from typing import Final, Literal, get_args
 
 import numpy as np
 
+from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import FloatArray
 from sepsis_rl.ope.estimates import Estimator, OffPolicyScores
 
-Criterion = Literal["fqe", "wis", "wis_lower", "wdr", "two_stage"]
+Criterion = Literal["supported_value", "fqe", "wis", "wis_lower", "wdr", "two_stage"]
 CRITERIA: Final[tuple[Criterion, ...]] = get_args(Criterion)
 """`wis_lower` is the lower end of the interval of `wis`; `two_stage` screens by `wis`."""
 
 ESTIMATOR_LABELS: Final[dict[Estimator | Criterion, str]] = {
+    "supported_value": "supported value",
     "fqe": "FQE",
     "fqe_zero": "FQE, unseen 0",
     "wis": "WIS",
@@ -38,12 +40,23 @@ def criterion_values(scores: OffPolicyScores, criterion: Criterion) -> FloatArra
     and fitted Q evaluation decides among those kept, here the better half by `wis`.
 
     Args:
-        scores: With the estimators `fqe`, `wis` and `wdr`, and intervals for `wis_lower`.
+        scores: With the estimators `fqe`, `wis` and `wdr`, intervals for `wis_lower`, and a model
+            for `supported_value`.
         criterion: Which.
 
     Returns:
         float64 (policies,); -infinity for what cannot be chosen.
+
+    Raises:
+        InputError: `supported_value` where no model could be made.
     """
+    if criterion == "supported_value":
+        if scores.supported is None:
+            raise InputError(
+                "supported_value needs rewards that are survival, 0, or 1 where an episode ends; "
+                f"accepted here: {', '.join(CRITERIA[1:])}"
+            )
+        return scores.supported.value
     if criterion == "two_stage":
         screening = criterion_values(scores, "wis")
         kept = np.argsort(-screening, kind="stable")[: max(1, round(_KEPT * len(screening)))]

@@ -28,6 +28,7 @@ from sepsis_rl.ope.importance import (
     weighted_importance_sampling,
     weighted_per_decision_importance_sampling,
 )
+from sepsis_rl.ope.supported_value import SupportedValue, SupportedValues
 from sepsis_rl.policies import Policy, stack_policies
 
 Estimator = Literal["fqe", "fqe_zero", "wis", "is", "pdis", "wpdis", "dr", "wdr"]
@@ -103,6 +104,8 @@ class OffPolicyScores:
         unseen_rate: float64 (policies,), share of decisions that the episodes never have, by the
             policy's visits in the counted world of `fqe` (of `fqe_zero` where that alone was asked
             for); NaN without either.
+        supported: Values of the policies, unsoftened, on dynamics of these and other records; None
+            where they were not asked for.
     """
 
     policies: tuple[Policy, ...]
@@ -116,6 +119,7 @@ class OffPolicyScores:
     effective_sample_size: FloatArray
     largest_share: FloatArray
     unseen_rate: FloatArray
+    supported: SupportedValues | None = None
 
     def interval(self, estimator: Estimator) -> Interval:
         """Estimates with their 95 % percentile intervals, float64 (policies,)."""
@@ -144,6 +148,10 @@ class OffPolicyScores:
         metrics["ess_share"] = metrics["ess"] / self.episodes
         metrics["largest_weight"] = torch.from_numpy(self.largest_share)
         metrics["unseen_rate"] = torch.from_numpy(self.unseen_rate)
+        if self.supported is not None:
+            metrics["supported_value"] = torch.from_numpy(self.supported.value)
+            metrics["anchored_value"] = torch.from_numpy(self.supported.anchored)
+            metrics["rarity"] = torch.from_numpy(self.supported.rarity)
         return metrics
 
 
@@ -154,6 +162,7 @@ def evaluate_off_policy(
     estimators: Sequence[Estimator] = ESTIMATORS,
     options: OffPolicyOptions = DEFAULTS,
     refit: bool = True,
+    model: SupportedValue | None = None,
     advance: Callable[[int], Any] = lambda count: None,
 ) -> OffPolicyScores:
     """Judges policies by recorded episodes alone.
@@ -164,6 +173,7 @@ def evaluate_off_policy(
         estimators: Which estimates.
         options: Softening, clip and bootstrap.
         refit: False spares the interval of `fqe`, which takes most of the time.
+        model: What values the policies besides, by other records too.
         advance: Told of resamples done; a policy has `options.resamples` of them.
 
     Returns:
@@ -198,6 +208,7 @@ def evaluate_off_policy(
         effective_sample_size=weights.effective_sample_size,
         largest_share=weights.largest_share,
         unseen_rate=unseen_rate,
+        supported=None if model is None else model.judge(policies),
     )
 
 

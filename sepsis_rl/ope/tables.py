@@ -18,6 +18,7 @@ _NAMED: Final = 10  # policies in a sentence
 _COLUMNS: Final = {
     "FQE %": "fitted Q evaluation, a decision never recorded being worth its state's mean",
     "as 0": "the same, worth nothing",
+    "supported %": "value by training and held-out episodes, less a price for rare decisions",
     "minus recorded": "FQE minus the recorded decisions, paired",
     "unseen": "share of decisions never recorded, in %",
     "WIS %": "weighted importance sampling",
@@ -39,10 +40,11 @@ def off_policy_table(
         described: What the episodes are.
     """
     noun = "episode" if scores.episodes == 1 else "episodes"
+    second = "as 0" if scores.supported is None else "supported %"
     table = estimate_table(
         f"From recorded data alone: {scores.episodes:,} {noun}, {described}",
         scores,
-        ("FQE %", "as 0", "minus recorded", "unseen", "WIS %", "ESS"),
+        ("FQE %", second, "minus recorded", "unseen", "WIS %", "ESS"),
         names={"policy": [policy.name for policy in scores.policies]},
         emphasized=emphasized,
     )
@@ -103,6 +105,11 @@ def _estimates(scores: OffPolicyScores) -> dict[str, list[str]]:
         "WIS %": percents(scores.interval("wis")),
         "WDR %": percents(scores.interval("wdr")),
         "ESS": [f"{ess:.0f}" for ess in scores.effective_sample_size],
+        **(
+            {}
+            if scores.supported is None
+            else {"supported %": [f"{100 * value:.2f}" for value in scores.supported.value]}
+        ),
     }
 
 

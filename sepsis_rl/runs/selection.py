@@ -29,6 +29,7 @@ from sepsis_rl.ope.criteria import (
     regret_of_chance,
 )
 from sepsis_rl.ope.estimates import DEFAULTS, Estimator
+from sepsis_rl.ope.supported_value import supported_value_of
 from sepsis_rl.ope.tables import as_json, estimate_table, off_policy_table
 from sepsis_rl.planning import evaluate
 from sepsis_rl.runs.finished import Candidate, Run, candidates, read_run
@@ -62,12 +63,17 @@ class _Selection:
         """The best by the criterion; the first of equals."""
         return self.candidates[self.order[0]]
 
+    @property
+    def criteria(self) -> Sequence[Criterion]:
+        """Those that these records allow."""
+        return CRITERIA if self.scores.supported is not None else CRITERIA[1:]
+
     def regrets(self) -> dict[str, float]:
         """What each criterion's choice loses to the best candidate, and what chance loses."""
         assert self.survival is not None
         regrets: dict[str, float] = {
             criterion: regret(criterion_values(self.scores, criterion), self.survival)
-            for criterion in CRITERIA
+            for criterion in self.criteria
         }
         return {**regrets, "chance": regret_of_chance(self.survival)}
 
@@ -75,14 +81,15 @@ class _Selection:
 def select(
     folders: Sequence[str | Path],
     *,
-    criterion: Criterion = "fqe",
+    criterion: Criterion = "supported_value",
     truth: bool = False,
     options: OffPolicyOptions = DEFAULTS,
     output: str | Path | None = None,
 ) -> Candidate:
     """Chooses among all checkpoints and members of runs, prints why, and writes the choice.
 
-    Candidates are compared on the held-out episodes; what the chosen one is worth is told from the
+    Candidates are compared on the held-out episodes, and by `supported_value` on the training
+    episodes besides, of the run that has most; what the chosen one is worth is told from the
     report's episodes, which chose nothing.
 
     Args:
@@ -105,7 +112,7 @@ def select(
         refuse_existing(output)
     runs = [read_run(folder) for folder in dict.fromkeys(Path(f).resolve() for f in folders)]
     _check_shared_episodes(runs)
-    data = runs[0].data
+    data = max((run.data for run in runs), key=lambda data: data.train.n_episodes)
     selection = _choose(candidates(runs), data, criterion, options, truth)
     if output is None:
         together = os.path.commonpath([run.folder for run in runs])
@@ -148,7 +155,9 @@ def _choose(
         Episodes(part, data.n_states, data.n_actions) for part in (data.held_out, data.report)
     )
     judge = partial(evaluate_off_policy, estimators=_ESTIMATORS, options=options)
-    scores = judge([candidate.policy for candidate in found], held_out, refit=False)
+    model = supported_value_of(data.counts, data.held_out, data.mdp)
+    policies = [candidate.policy for candidate in found]
+    scores = judge(policies, held_out, refit=False, model=model)
     order = np.argsort(-criterion_values(scores, criterion), kind="stable").tolist()
     with progress_bar() as progress:
         task = progress.add_task("Scoring the chosen policy", total=options.resamples)
@@ -206,11 +215,13 @@ def _table(selection: _Selection) -> Table:
         "member": [candidate.member_name.replace(",", ", ") for candidate in found],
     }
     more = f"{len(found) - _ROWS_SHOWN} more are in the file. " if len(found) > _ROWS_SHOWN else ""
+    modeled = scores.supported is not None
+    headings = ["supported %"] if modeled else ["as 0", "WDR %"]
     return estimate_table(
         f"{len(found)} policies on {scores.episodes:,} held-out episodes, best first by "
         f"{ESTIMATOR_LABELS[selection.criterion]}",
         scores,
-        ("FQE %", "as 0", "unseen", "WIS %", "WDR %", "ESS"),
+        [*headings, "FQE %", "unseen", "WIS %", "ESS"],
         names={heading: texts for heading, texts in names.items() if any(texts)},
         order=selection.order[:_ROWS_SHOWN],
         emphasized=1,
@@ -223,7 +234,7 @@ def _table(selection: _Selection) -> Table:
 def _truth_table(selection: _Selection) -> Table:
     regrets, scores, found = selection.regrets(), selection.scores, selection.candidates
     chance = regrets["chance"]
-    beaten = [criterion for criterion in CRITERIA if regrets[criterion] < chance]
+    beaten = [criterion for criterion in selection.criteria if regrets[criterion] < chance]
     finding = (
         "That a criterion beats chance on one set of episodes is no proof that it does."
         if beaten
@@ -235,7 +246,7 @@ def _truth_table(selection: _Selection) -> Table:
     table.add_column("policy")
     table.add_column("points", justify="right")
     table.add_column("against chance")
-    for criterion in CRITERIA:
+    for criterion in selection.criteria:
         chosen = found[int(criterion_values(scores, criterion).argmax())]
         against = "better" if criterion in beaten else "no better"
         table.add_row(

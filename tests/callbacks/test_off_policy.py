@@ -9,10 +9,12 @@ import torch
 from sepsis_rl.algorithms import CQL
 from sepsis_rl.callbacks import OffPolicyEvaluation
 from sepsis_rl.ope import Episodes, OffPolicyOptions, evaluate_off_policy
+from sepsis_rl.ope.supported_value import SupportedValue
 from sepsis_rl.runs.checkpoints import load_algorithm
 from sepsis_rl.runs.untrusted import read_checkpoint
 
 LOGGED = ("fqe", "fqe_zero", "wis", "wdr")
+BY_ALL_RECORDS = ("supported_value", "anchored_value", "rarity")
 
 
 @pytest.fixture
@@ -38,6 +40,7 @@ def test_what_is_logged(data, trainer, module):
         module.policies(),
         Episodes(data.held_out, 716, 25),
         options=OffPolicyOptions(epsilon=0.05, clip=1e-3, resamples=30, seed=3),
+        model=SupportedValue(data.counts + data.held_out.counts(716, 25), data.mdp),
     )
     unclipped = evaluate_off_policy(
         module.policies(),
@@ -46,7 +49,15 @@ def test_what_is_logged(data, trainer, module):
     )
     assert (expected.effective_sample_size > unclipped.effective_sample_size).any()
     with_interval = {f"{name}_{end}" for name in ("wis", "wdr") for end in ("low", "high")}
-    names = {*LOGGED, *with_interval, "ess", "ess_share", "largest_weight", "unseen_rate"}
+    names = {
+        *LOGGED,
+        *BY_ALL_RECORDS,
+        *with_interval,
+        "ess",
+        "ess_share",
+        "largest_weight",
+        "unseen_rate",
+    }
     assert set(module.logged) == {f"ope/{name}" for name in names}
     for name, values in expected.metrics().items():
         if name in names:

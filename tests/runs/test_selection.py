@@ -9,6 +9,7 @@ import pytest
 from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.ope import Episodes, OffPolicyOptions, evaluate_off_policy
 from sepsis_rl.ope.criteria import CRITERIA, criterion_values, regret, regret_of_chance
+from sepsis_rl.ope.supported_value import SupportedValue
 from sepsis_rl.planning import evaluate
 from sepsis_rl.runs.finished import candidates, read_run
 
@@ -34,8 +35,13 @@ def judged():
         Episodes(runs[0].data.held_out, 716, 25),
         refit=False,
         options=OffPolicyOptions(resamples=10),
+        model=SupportedValue(all_counts(runs[0].data), runs[0].data.mdp),
     )
     return found, scores
+
+
+def all_counts(data):
+    return data.counts + data.held_out.counts(716, 25)
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)

@@ -1,0 +1,118 @@
+"""What policies are worth on dynamics of all records, less a price for what is seldom recorded.
+
+It is for choosing. Records that a policy was trained on may be among those that the dynamics are
+estimated from: what they lack is more than what they flatter. As a claim of what a policy is worth
+it is too high by a point or so, which is what episodes that chose nothing are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from sepsis_rl.data.transitions import Transitions
+from sepsis_rl.dynamics import Counts, estimated_dynamics
+from sepsis_rl.dynamics.state_rows import pays_survival
+from sepsis_rl.errors import InputError
+from sepsis_rl.mdp import FloatArray, TabularMDP
+from sepsis_rl.planning import evaluate
+from sepsis_rl.policies import Policy, stack_policies
+
+PENALTY: Final = 0.005
+"""Price of a decision recorded once, in units of the return. A whole course of such decisions, nine
+in ICU-Sepsis, costs 4.5 points of survival; of decisions recorded a hundred times half a point. So
+it decides between policies that the dynamics take for alike, and hardly between others."""
+
+
+@dataclass(frozen=True, eq=False)
+class SupportedValues:
+    """What the records make policies worth, each float64 (policies,).
+
+    Attributes:
+        value: The criterion: `modeled` less the penalty times `rarity`.
+        modeled: Value on the estimated dynamics.
+        anchored: The same, moved by what the dynamics get wrong of the recorded decisions, whose
+            value is known.
+        rarity: Sum of 1 / sqrt(N) over an episode's decisions, with N how often each is recorded,
+            and 1 where it never is; by the policy's own visits.
+    """
+
+    value: FloatArray
+    modeled: FloatArray
+    anchored: FloatArray
+    rarity: FloatArray
+
+
+class SupportedValue:
+    """Values policies by the records: the dynamics are estimated once.
+
+    The value of a policy is solved for on empirical-Bayes dynamics, as `planning.evaluate` does on
+    any, and each decision costs `penalty / sqrt(max(N, 1))`. It is the penalized return of MOPO (Yu
+    et al., 2020, "MOPO: Model-based offline policy optimization", eq. 7) with an uncertainty that
+    falls with the square root of counts, as in Jin, Yang & Wang (2021), "Is pessimism provably
+    efficient for offline RL?". Difference: it judges given policies and makes none.
+
+    Args:
+        counts: Records, those that policies were trained on among them.
+        mdp: The environment that they are of, whose admissible actions, state features and doses
+            are used, and no transitions. None: there is none.
+        penalty: Price of a decision recorded once, at least 0, in units of the return.
+
+    Raises:
+        InputError: The counts are empty, of several samples, or of rewards that are not survival;
+            or the penalty is negative.
+    """
+
+    def __init__(
+        self, counts: Counts, mdp: TabularMDP | None = None, penalty: float = PENALTY
+    ) -> None:
+        if not 0 <= penalty < np.inf:
+            raise InputError(f"penalty is {penalty}; accepted: a number from 0 upward")
+        self.counts, self.penalty = counts, penalty
+        self.dynamics = estimated_dynamics(counts, "empirical_bayes", mdp)
+        visits = counts.pairs.sum(axis=1, keepdims=True)
+        even = np.full(counts.pairs.shape, 1 / counts.pairs.shape[1])
+        recorded = np.divide(counts.pairs, visits, out=even, where=visits > 0)
+        self._bias = evaluate(self.dynamics, recorded).value - float(counts.mean_return[0])
+
+    def judge(self, policies: Sequence[Policy]) -> SupportedValues:
+        """Values policies as they are.
+
+        Args:
+            policies: Of the states and actions of the counts.
+
+        Raises:
+            InputError: A policy is of another shape, or an episode under it may never end.
+        """
+        tables = stack_policies(policies, self.counts.pairs.shape)
+        solved = [evaluate(self.dynamics, table) for table in tables]
+        modeled = np.array([one.value for one in solved])
+        scarce = 1 / np.sqrt(np.maximum(self.counts.pairs, 1))
+        rarity = np.array([(one.visits * scarce).sum() for one in solved])
+        return SupportedValues(
+            value=modeled - self.penalty * rarity,
+            modeled=modeled,
+            anchored=modeled - self._bias,
+            rarity=rarity,
+        )
+
+
+def supported_value_of(
+    train: Counts, held_out: Transitions, mdp: TabularMDP | None = None, penalty: float = PENALTY
+) -> SupportedValue | None:
+    """What values policies by the records that they were trained on and by others together.
+
+    Args:
+        train: The former.
+        held_out: The latter.
+        mdp: As for `SupportedValue`.
+        penalty: As for `SupportedValue`.
+
+    Returns:
+        None where rewards are not survival: there are no such dynamics then.
+    """
+    counts = train + held_out.counts(*train.pairs.shape)
+    return SupportedValue(counts, mdp, penalty) if pays_survival(counts) else None
