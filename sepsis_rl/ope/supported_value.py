@@ -13,12 +13,13 @@ from typing import Final
 
 import numpy as np
 
+from sepsis_rl.baselines import rarity_costs, recorded_policy
 from sepsis_rl.data.transitions import Transitions
-from sepsis_rl.dynamics import Counts, estimated_dynamics
+from sepsis_rl.dynamics import Counts, all_where_none, estimated_dynamics
 from sepsis_rl.dynamics.state_rows import pays_survival
 from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import FloatArray, TabularMDP
-from sepsis_rl.planning import evaluate
+from sepsis_rl.planning import PolicyValue, evaluate
 from sepsis_rl.policies import Policy, stack_policies
 
 PENALTY: Final = 0.005
@@ -51,9 +52,12 @@ class SupportedValue:
 
     The value of a policy is solved for on empirical-Bayes dynamics, as `planning.evaluate` does on
     any, and each decision costs `penalty / sqrt(max(N, 1))`. It is the penalized return of MOPO (Yu
-    et al., 2020, "MOPO: Model-based offline policy optimization", eq. 7) with an uncertainty that
+    et al., 2020, "MOPO: Model-based offline policy optimization") with an uncertainty that
     falls with the square root of counts, as in Jin, Yang & Wang (2021), "Is pessimism provably
     efficient for offline RL?". Difference: it judges given policies and makes none.
+
+    Where the environment publishes admissible actions, it takes their mean for any other, and so do
+    values: such a decision has few records, and may have been chosen for the luck in them.
 
     Args:
         counts: Records, those that policies were trained on among them.
@@ -72,11 +76,10 @@ class SupportedValue:
         if not 0 <= penalty < np.inf:
             raise InputError(f"penalty is {penalty}; accepted: a number from 0 upward")
         self.counts, self.penalty = counts, penalty
+        self._admissible = None if mdp is None else all_where_none(mdp.admissible)
         self.dynamics = estimated_dynamics(counts, "empirical_bayes", mdp)
-        visits = counts.pairs.sum(axis=1, keepdims=True)
-        even = np.full(counts.pairs.shape, 1 / counts.pairs.shape[1])
-        recorded = np.divide(counts.pairs, visits, out=even, where=visits > 0)
-        self._bias = evaluate(self.dynamics, recorded).value - float(counts.mean_return[0])
+        recorded = recorded_policy(counts).probabilities
+        self._bias = self._solve(recorded).value - float(counts.mean_return[0])
 
     def judge(self, policies: Sequence[Policy]) -> SupportedValues:
         """Values policies as they are.
@@ -88,16 +91,23 @@ class SupportedValue:
             InputError: A policy is of another shape, or an episode under it may never end.
         """
         tables = stack_policies(policies, self.counts.pairs.shape)
-        solved = [evaluate(self.dynamics, table) for table in tables]
+        solved = [self._solve(table) for table in tables]
         modeled = np.array([one.value for one in solved])
-        scarce = 1 / np.sqrt(np.maximum(self.counts.pairs, 1))
-        rarity = np.array([(one.visits * scarce).sum() for one in solved])
+        scarcity = rarity_costs(self.counts, 1.0)
+        rarity = np.array([(one.visits * scarcity).sum() for one in solved])
         return SupportedValues(
             value=modeled - self.penalty * rarity,
             modeled=modeled,
             anchored=modeled - self._bias,
             rarity=rarity,
         )
+
+    def _solve(self, table: FloatArray) -> PolicyValue:
+        if self._admissible is not None:
+            lost = np.where(self._admissible, 0.0, table).sum(axis=1, keepdims=True)
+            spread = lost / self._admissible.sum(axis=1, keepdims=True)
+            table = np.where(self._admissible, table + spread, 0.0)
+        return evaluate(self.dynamics, table)
 
 
 def supported_value_of(

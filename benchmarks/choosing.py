@@ -1,0 +1,274 @@
+"""What choosing a policy from records costs, by criterion, set of candidates and held-out episodes.
+
+    python benchmarks/choosing.py [--output docs/choosing] [--seeds 20] [--essay-seeds 0]
+
+On each data set of 5,000 episodes candidates are made: plans without a network, networks on all
+records, plans on resampled episodes, and, if asked for, networks on the essay's batches of rows.
+Each criterion chooses one of each set, by the training episodes and by 1,000, 5,000 or 20,000 that
+were held out; exact survival says what the choice lost to the best, and chose nothing. Criteria and
+sets were settled before the runs. What stands in choosing.csv is not measured again; delete its
+rows after a change. Writes choosing.csv and choosing.png, and prints the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from training import trained
+
+from sepsis_rl.baselines import (
+    hedged_policy,
+    most_recorded_policy,
+    pooled_policy,
+    spibb_policy,
+    tabular_policy,
+)
+from sepsis_rl.data import Transitions, collect
+from sepsis_rl.display import progress_bar
+from sepsis_rl.dynamics import Counts, true_dynamics
+from sepsis_rl.figures import COLORS, Figure, label_axes, legend_below, new_figure
+from sepsis_rl.mdp import FloatArray, TabularMDP, load_icu_sepsis
+from sepsis_rl.ope import Episodes, OffPolicyOptions, evaluate_off_policy
+from sepsis_rl.ope.criteria import regret, regret_of_chance
+from sepsis_rl.ope.fitted_q import FittedQEvaluation, count_episodes
+from sepsis_rl.ope.supported_value import SupportedValue
+from sepsis_rl.planning import evaluate
+from sepsis_rl.policies import Policy, clinician_policy, random_policy
+from sepsis_rl.runs.checkpoints import FOLDER, LAST, load_algorithm
+
+EPISODES = 5000
+HELD_OUT = (1000, 5000, 20_000)
+HELD_OUT_SEED = 1_000_000
+"""Added to a data seed for its held-out episodes."""
+FIRST_SEED = 100
+"""Of the data. Criterion and sets were tried out on data seed 0."""
+STEPS = 300
+RESAMPLED = 30
+COLUMNS = ["data_seed", "held_out", "candidates", "criterion", "regret"]
+CHANCE, CHOSEN = "chance", "supported value"
+
+
+class Candidate(NamedTuple):
+    """A policy, and what kind it is."""
+
+    kind: str
+    policy: Policy
+
+
+SETS: Mapping[str, Callable[[str], bool]] = {
+    "wide": lambda kind: kind not in ("resampled plan", "essay's rows"),
+    "wide, without plans of the same form": lambda kind: (
+        kind not in ("resampled plan", "essay's rows", "empirical-Bayes plan")
+    ),
+    "networks": lambda kind: kind in ("CQL, masked", "CQL"),
+    "networks without a mask": lambda kind: kind == "CQL",
+    "over-fitted plans": lambda kind: kind == "resampled plan",
+    "networks on the essay's rows": lambda kind: kind == "essay's rows",
+}
+"""By name which kinds of candidates belong to a set."""
+
+_WHOLE = f"--trainer.max_steps={STEPS} --trainer.val_check_interval={STEPS}"
+_ROWS = "--trainer.max_steps=20000 --trainer.val_check_interval=20000"
+RUNS = {
+    "CQL, masked": ("sweep", f"--model.alpha=[0.003,0.03,0.3] --model.gamma=[0.99,1.0] {_WHOLE}"),
+    "CQL": (
+        "sweep",
+        f"--model.actions=all --model.alpha=[0.003,0.01,0.03,0.1,0.3] --model.gamma=1.0 {_WHOLE}",
+    ),
+    "DQN": ("dqn", f"--model.actions=all {_WHOLE}"),
+    "BC": ("bc", _WHOLE),
+}
+"""By kind the config and the options that train candidates; of sweeps one training seed."""
+ESSAYS_RUNS = {
+    "sweep": ("essay/sweep", f"--model.alpha=[0.0,0.1,0.5,1.0,2.0] --model.seed=42 {_ROWS}"),
+    "bc": ("essay/bc", _ROWS),
+}
+
+
+def plans(counts: Counts, mdp: TabularMDP) -> Iterator[Candidate]:
+    """Policies that records give without a network."""
+    yield Candidate("random", random_policy(mdp))
+    yield Candidate("most recorded", most_recorded_policy(counts.pairs.astype(np.int64)))
+    yield Candidate("empirical-Bayes plan", tabular_policy(counts, mdp))
+    yield Candidate("empirical-Bayes plan", hedged_policy(counts, mdp))
+    yield Candidate("empirical-Bayes plan", tabular_policy(counts))
+    for least in (2, 5, 20):
+        yield Candidate("SPIBB", spibb_policy(counts, least))
+    for admissible in (mdp.admissible, None):
+        for prior in (0.0, 5.0, 20.0):
+            for penalty in (0.0, 0.05):
+                policy = pooled_policy(counts, admissible=admissible, prior=prior, penalty=penalty)
+                yield Candidate("pooled plan", policy)
+
+
+def resampled_plans(data: Transitions, mdp: TabularMDP, seed: int) -> Iterator[Candidate]:
+    """Plans on bootstrap samples of the episodes: each believes what was luck in its own."""
+    episodes = Episodes(data, mdp.n_states, mdp.n_actions)
+    counted = count_episodes(episodes)
+    for block in episodes.resamples(RESAMPLED, seed):
+        for drawn in block:
+            counts = counted.sample(drawn[None])
+            yield Candidate("resampled plan", pooled_policy(counts, admissible=mdp.admissible))
+
+
+def networks(seed: int, essay: bool, runs: Path) -> Iterator[Candidate]:
+    """The members of runs on one data set; trains those that have not ended."""
+    wanted = [(kind, kind, *how) for kind, how in RUNS.items()]
+    if essay:
+        wanted += [("essay's rows", name, *how) for name, how in ESSAYS_RUNS.items()]
+    for kind, name, config, words in wanted:
+        options = [*words.split(), f"--data.episodes={EPISODES}", f"--data.seed={seed}"]
+        if config == "sweep":
+            options.append("--model.seed=42")
+        called = f"choosing-{kind}-{name}-{seed}"
+        folder = trained(called, config, *options, runs=runs)
+        for policy in load_algorithm(folder / FOLDER / LAST).policies():
+            if policy is not None:  # it has not diverged
+                yield Candidate(kind, policy)
+
+
+def criteria(
+    policies: list[Policy], train: Counts, held_out: Transitions, mdp: TabularMDP
+) -> dict[str, FloatArray]:
+    """By name what each policy is given; the largest is chosen."""
+    held = held_out.counts(mdp.n_states, mdp.n_actions)
+    both = train + held
+    known = SupportedValue(both, mdp).judge(policies)
+    episodes = Episodes(held_out, mdp.n_states, mdp.n_actions)
+    scores = evaluate_off_policy(
+        policies, episodes, estimators=("fqe", "wis"), options=OffPolicyOptions(resamples=0)
+    )
+    fitted = FittedQEvaluation(both, gamma=1.0)
+    return {
+        CHOSEN: known.value,
+        "without the price": known.modeled,
+        "training episodes alone": SupportedValue(train, mdp).judge(policies).value,
+        "held-out episodes alone": SupportedValue(held, mdp).judge(policies).value,
+        "without mask, doses and features": SupportedValue(both).judge(policies).value,
+        "counts as they are": np.array([fitted.fit(p.probabilities).value[0] for p in policies]),
+        "FQE": scores.estimates["fqe"],
+        "WIS": scores.estimates["wis"],
+    }
+
+
+def judge(
+    candidates: list[Candidate], train: Counts, seed: int, mdp: TabularMDP
+) -> list[tuple[int, int, str, str, float]]:
+    """A row for each number of held-out episodes, set and criterion."""
+    truth = true_dynamics(mdp)
+    policies = [candidate.policy for candidate in candidates]
+    survival = np.array([evaluate(truth, policy.probabilities).survival for policy in policies])
+    rows = []
+    for size in HELD_OUT:
+        held_out = collect(mdp, clinician_policy(mdp), episodes=size, seed=HELD_OUT_SEED + seed)
+        given = criteria(policies, train, held_out, mdp)
+        for name, belongs in SETS.items():
+            own = np.array([belongs(candidate.kind) for candidate in candidates])
+            if not own.any():
+                continue
+            rows.append((seed, size, name, CHANCE, regret_of_chance(survival[own])))
+            for criterion, values in given.items():
+                among = np.where(np.isnan(values[own]), -np.inf, values[own])
+                rows.append((seed, size, name, criterion, regret(among, survival[own])))
+    return rows
+
+
+def measure(known: pd.DataFrame, seeds: int, essay_seeds: int, runs: Path, table: Path):
+    """The rows of all data sets; those of a new one are written when it is done."""
+    mdp = load_icu_sepsis()
+    with progress_bar() as progress:
+        for number in progress.track(range(seeds), description="Choosing from records"):
+            seed, with_essay = FIRST_SEED + number, number < essay_seeds
+            own = known[known["data_seed"] == seed]
+            has_essay = len(own) > 0 and own["candidates"].str.contains("essay").any()
+            if len(own) and has_essay >= with_essay:
+                continue
+            data = collect(mdp, clinician_policy(mdp), episodes=EPISODES, seed=seed)
+            counts = data.counts(mdp.n_states, mdp.n_actions)
+            candidates = [
+                *plans(counts, mdp),
+                *networks(seed, with_essay, runs),
+                *resampled_plans(data, mdp, seed),
+            ]
+            new = pd.DataFrame(judge(candidates, counts, seed, mdp), columns=COLUMNS)
+            known = pd.concat([known[known["data_seed"] != seed], new]) if len(known) else new
+            known = known.sort_values("data_seed", kind="stable")
+            known.to_csv(table, index=False, float_format="%.6f")
+    return known
+
+
+def as_table(rows: pd.DataFrame, size: int) -> str:
+    """Mean regret and its standard error in points, in Markdown; in parentheses of chance's."""
+    own = rows[rows["held_out"] == size]
+    names = [name for name in SETS if name in set(own["candidates"])]
+    lines = ["| points lost | " + " | ".join(names) + " |", "|---|" + "--:|" * len(names)]
+    for criterion in own["criterion"].unique():
+        cells = []
+        for name in names:
+            of_set = own[own["candidates"] == name].pivot(
+                index="data_seed", columns="criterion", values="regret"
+            )
+            lost, chance = 100 * of_set[criterion], 100 * of_set[CHANCE].mean()
+            share = "" if criterion == CHANCE else f" ({100 * lost.mean() / chance:.0f} %)"
+            cells.append(f"{lost.mean():.2f} ± {lost.sem():.2f}{share}")
+        lines.append(f"| {criterion} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(rows: pd.DataFrame) -> Figure:
+    """Mean regret of each criterion by set, with two standard errors; chance as a line."""
+    names = [name for name in SETS if name in set(rows["candidates"])]
+    shown = [name for name in rows["criterion"].unique() if name != CHANCE]
+    figure = new_figure(10.5, 4.6)
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for axes, name in zip(panels, names, strict=True):
+        own = rows[rows["candidates"] == name]
+        for place, criterion in enumerate(shown):
+            lost = 100 * own[own["criterion"] == criterion].pivot(
+                index="data_seed", columns="held_out", values="regret"
+            )
+            at = np.arange(len(HELD_OUT)) + np.linspace(-0.3, 0.3, len(shown))[place]
+            axes.errorbar(
+                at,
+                lost.mean(),
+                yerr=2 * lost.sem(),
+                fmt="os^Dv<>P"[place],
+                markersize=5,
+                color=COLORS[place % len(COLORS)],
+                label=criterion,
+            )
+        chance = 100 * own.loc[own["criterion"] == CHANCE, "regret"].mean()
+        axes.axhline(chance, color="0.35", linewidth=0.9, linestyle=(0, (4, 3)))
+        label_axes(axes, "held-out episodes", title=name)
+        axes.set_xticks(range(len(HELD_OUT)), [f"{size:,}" for size in HELD_OUT], rotation=30)
+        axes.set_title(name, fontsize=8)
+    panels[0].set_ylabel("points of survival lost to the best (dashed: by chance)", fontsize=9)
+    legend_below(figure)
+    return figure
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--output", type=Path, default=Path("docs/choosing"))
+    parser.add_argument("--seeds", type=int, default=20, help="data sets")
+    parser.add_argument(
+        "--essay-seeds", type=int, default=0, help="of them those with the essay's networks"
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    options = parse()
+    options.output.mkdir(parents=True, exist_ok=True)
+    table = options.output / "choosing.csv"
+    known = pd.read_csv(table) if table.exists() else pd.DataFrame(columns=COLUMNS)
+    rows = measure(known, options.seeds, options.essay_seeds, options.runs, table)
+    draw(rows).savefig(options.output / "choosing.png")
+    for size in HELD_OUT:
+        print(f"{size:,} held-out episodes\n", as_table(rows, size), sep="\n")
