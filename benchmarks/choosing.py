@@ -36,7 +36,7 @@ from sepsis_rl.mdp import FloatArray, TabularMDP, load_icu_sepsis
 from sepsis_rl.ope import Episodes, OffPolicyOptions, evaluate_off_policy
 from sepsis_rl.ope.criteria import regret, regret_of_chance
 from sepsis_rl.ope.fitted_q import FittedQEvaluation, count_episodes
-from sepsis_rl.ope.supported_value import SupportedValue
+from sepsis_rl.ope.supported_value import SupportedValue, alike, resampled_values
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import Policy, clinician_policy, random_policy
 from sepsis_rl.runs.checkpoints import FOLDER, LAST, load_algorithm
@@ -51,6 +51,8 @@ STEPS = 300
 RESAMPLED = 30
 COLUMNS = ["data_seed", "held_out", "candidates", "criterion", "regret"]
 CHANCE, CHOSEN = "chance", "supported value"
+SAFEST, AMONG_BEST = "the safest of those alike", 10
+"""Looked for among so many, with 1,000 held-out episodes alone: it takes most of the time."""
 
 
 class Candidate(NamedTuple):
@@ -134,8 +136,8 @@ def networks(seed: int, essay: bool, runs: Path) -> Iterator[Candidate]:
 
 def criteria(
     policies: list[Policy], train: Counts, held_out: Transitions, mdp: TabularMDP
-) -> dict[str, FloatArray]:
-    """By name what each policy is given; the largest is chosen."""
+) -> tuple[dict[str, FloatArray], FloatArray]:
+    """By name what each policy is given, of which the largest is chosen; and its rarity."""
     held = held_out.counts(mdp.n_states, mdp.n_actions)
     both = train + held
     known = SupportedValue(both, mdp).judge(policies)
@@ -144,7 +146,7 @@ def criteria(
         policies, episodes, estimators=("fqe", "wis"), options=OffPolicyOptions(resamples=0)
     )
     fitted = FittedQEvaluation(both, gamma=1.0)
-    return {
+    values = {
         CHOSEN: known.value,
         "without the price": known.modeled,
         "training episodes alone": SupportedValue(train, mdp).judge(policies).value,
@@ -154,27 +156,43 @@ def criteria(
         "FQE": scores.estimates["fqe"],
         "WIS": scores.estimates["wis"],
     }
+    lowest = -np.inf
+    return {name: np.where(np.isnan(v), lowest, v) for name, v in values.items()}, known.rarity
+
+
+def safest(values: FloatArray, rarity: FloatArray, replicates: FloatArray) -> FloatArray:
+    """Of those that cannot be told from the best the one that keeps most to the records."""
+    return np.where(alike(values, replicates), -rarity, -np.inf)
 
 
 def judge(
-    candidates: list[Candidate], train: Counts, seed: int, mdp: TabularMDP
+    candidates: list[Candidate], data: Transitions, seed: int, mdp: TabularMDP
 ) -> list[tuple[int, int, str, str, float]]:
     """A row for each number of held-out episodes, set and criterion."""
-    truth = true_dynamics(mdp)
+    truth, train = true_dynamics(mdp), data.counts(mdp.n_states, mdp.n_actions)
     policies = [candidate.policy for candidate in candidates]
     survival = np.array([evaluate(truth, policy.probabilities).survival for policy in policies])
+    sets = {
+        name: np.array([i for i, candidate in enumerate(candidates) if belongs(candidate.kind)])
+        for name, belongs in SETS.items()
+    }
     rows = []
     for size in HELD_OUT:
         held_out = collect(mdp, clinician_policy(mdp), episodes=size, seed=HELD_OUT_SEED + seed)
-        given = criteria(policies, train, held_out, mdp)
-        for name, belongs in SETS.items():
-            own = np.array([belongs(candidate.kind) for candidate in candidates])
-            if not own.any():
+        given, rarity = criteria(policies, train, held_out, mdp)
+        for name, own in sets.items():
+            if not len(own):
                 continue
-            rows.append((seed, size, name, CHANCE, regret_of_chance(survival[own])))
-            for criterion, values in given.items():
-                among = np.where(np.isnan(values[own]), -np.inf, values[own])
-                rows.append((seed, size, name, criterion, regret(among, survival[own])))
+            lost = {name: regret(values[own], survival[own]) for name, values in given.items()}
+            if size == HELD_OUT[0]:
+                first = own[np.argsort(-given[CHOSEN][own])[:AMONG_BEST]]
+                parts = [Episodes(part, mdp.n_states, mdp.n_actions) for part in (data, held_out)]
+                chosen = [policies[index] for index in first]
+                replicates = resampled_values(chosen, parts, mdp, resamples=20)
+                values = safest(given[CHOSEN][first], rarity[first], replicates)
+                lost[SAFEST] = float(survival[own].max() - survival[first[values.argmax()]])
+            lost[CHANCE] = regret_of_chance(survival[own])
+            rows += [(seed, size, name, criterion, points) for criterion, points in lost.items()]
     return rows
 
 
@@ -195,7 +213,7 @@ def measure(known: pd.DataFrame, seeds: int, essay_seeds: int, runs: Path, table
                 *networks(seed, with_essay, runs),
                 *resampled_plans(data, mdp, seed),
             ]
-            new = pd.DataFrame(judge(candidates, counts, seed, mdp), columns=COLUMNS)
+            new = pd.DataFrame(judge(candidates, data, seed, mdp), columns=COLUMNS)
             known = pd.concat([known[known["data_seed"] != seed], new]) if len(known) else new
             known = known.sort_values("data_seed", kind="stable")
             known.to_csv(table, index=False, float_format="%.6f")
@@ -232,12 +250,13 @@ def draw(rows: pd.DataFrame) -> Figure:
             lost = 100 * own[own["criterion"] == criterion].pivot(
                 index="data_seed", columns="held_out", values="regret"
             )
-            at = np.arange(len(HELD_OUT)) + np.linspace(-0.3, 0.3, len(shown))[place]
+            sizes = [HELD_OUT.index(size) for size in lost.columns]
+            at = np.array(sizes) + np.linspace(-0.3, 0.3, len(shown))[place]
             axes.errorbar(
                 at,
                 lost.mean(),
                 yerr=2 * lost.sem(),
-                fmt="os^Dv<>P"[place],
+                fmt="os^Dv<>PX"[place],
                 markersize=5,
                 color=COLORS[place % len(COLORS)],
                 label=criterion,

@@ -7,9 +7,11 @@ it is too high by a point or so, which is what episodes that chose nothing are f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -18,7 +20,9 @@ from sepsis_rl.data.transitions import Transitions
 from sepsis_rl.dynamics import Counts, all_where_none, estimated_dynamics
 from sepsis_rl.dynamics.state_rows import pays_survival
 from sepsis_rl.errors import InputError
-from sepsis_rl.mdp import FloatArray, TabularMDP
+from sepsis_rl.mdp import BoolArray, FloatArray, TabularMDP
+from sepsis_rl.ope.episodes import Episodes
+from sepsis_rl.ope.fitted_q import count_episodes
 from sepsis_rl.planning import PolicyValue, evaluate
 from sepsis_rl.policies import Policy, stack_policies
 
@@ -126,3 +130,64 @@ def supported_value_of(
     """
     counts = train + held_out.counts(*train.pairs.shape)
     return SupportedValue(counts, mdp, penalty) if pays_survival(counts) else None
+
+
+def resampled_values(
+    policies: Sequence[Policy],
+    parts: Sequence[Episodes],
+    mdp: TabularMDP | None = None,
+    *,
+    penalty: float = PENALTY,
+    resamples: int = 40,
+    seed: int = 0,
+    advance: Callable[[int], Any] = lambda count: None,
+) -> FloatArray:
+    """The criterion on bootstrap samples of the episodes, on the same for all policies.
+
+    The dynamics are estimated anew on each, which takes a third of a second for ICU-Sepsis. The
+    standard deviation over 40 is known to a tenth of itself.
+
+    Args:
+        policies: What is compared.
+        parts: Training and held-out episodes, each resampled by itself.
+        mdp: As for `SupportedValue`.
+        penalty: As for `SupportedValue`.
+        resamples: Number of samples.
+        seed: Of the first part's; that of each other is one more.
+        advance: Told of each sample done.
+
+    Returns:
+        float64 (resamples, policies).
+    """
+    counted = [count_episodes(part) for part in parts]
+    draws = (
+        (drawn for block in part.resamples(resamples, seed + number) for drawn in block)
+        for number, part in enumerate(parts)
+    )
+    values = np.empty((resamples, len(policies)))
+    for row, drawn in zip(values, zip(*draws, strict=True), strict=True):
+        samples = (one.sample(weights[None]) for one, weights in zip(counted, drawn, strict=True))
+        row[:] = (
+            SupportedValue(functools.reduce(operator.add, samples), mdp, penalty)
+            .judge(policies)
+            .value
+        )
+        advance(1)
+    return values
+
+
+def alike(values: FloatArray, replicates: FloatArray) -> BoolArray:
+    """Which policies the records cannot tell from the best.
+
+    Args:
+        values: The criterion, (policies,).
+        replicates: The same on samples of the episodes, (samples, policies), two at least.
+
+    Returns:
+        (policies,): the difference to the best is within 1.96 standard deviations of its
+        replicates; the best is among them.
+    """
+    best = int(values.argmax())
+    spread = (replicates[:, [best]] - replicates).std(axis=0, ddof=1)
+    close: BoolArray = values[best] - values <= 1.96 * spread
+    return close

@@ -9,7 +9,8 @@ import scipy.sparse as sp
 from sepsis_rl.data import behavior_policy, collect
 from sepsis_rl.dynamics import Counts, true_dynamics
 from sepsis_rl.errors import InputError
-from sepsis_rl.ope.supported_value import PENALTY, SupportedValue
+from sepsis_rl.ope import Episodes
+from sepsis_rl.ope.supported_value import PENALTY, SupportedValue, alike, resampled_values
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import Policy
 
@@ -125,3 +126,46 @@ def test_a_penalty_that_is_none_is_refused(penalty):
 def test_policies_of_other_states_are_refused():
     with pytest.raises(InputError, match="shape"):
         SupportedValue(one_state([1, 1], [1, 1])).judge([always(0, 2)])
+
+
+def test_resamples_are_of_each_part_by_itself(chain_mdp):
+    """Against counting the episodes that were drawn, one after the other."""
+    behavior = behavior_policy(chain_mdp, "clinician")
+    parts = [
+        Episodes(collect(chain_mdp, behavior, episodes=n, seed=seed), 5, 2)
+        for n, seed in ((40, 1), (15, 2))
+    ]
+    policies = [always(0, 5), always(1, 5)]
+    told = []
+    values = resampled_values(policies, parts, chain_mdp, resamples=3, seed=7, advance=told.append)
+    assert told == [1, 1, 1]
+    for sample in range(3):
+        counts = None
+        for number, part in enumerate(parts):
+            drawn = np.random.default_rng([7 + number, sample]).integers(len(part), size=len(part))
+            for episode in drawn:
+                own = _counts_of(part, episode)
+                counts = own if counts is None else counts + own
+        expected = SupportedValue(counts, chain_mdp).judge(policies).value
+        np.testing.assert_allclose(values[sample], expected, rtol=1e-9)
+    assert len(np.unique(values[:, 0])) == 3
+
+
+def _counts_of(part, episode):
+    rows = part.episode == episode
+    pair, ended = part.observation[rows] * 2 + part.action[rows], part.terminated[rows]
+    moved = np.ones((~ended).sum()), (pair[~ended], part.next_observation[rows][~ended])
+    return Counts(
+        pairs=np.bincount(pair, minlength=10).reshape(5, 2).astype(float),
+        transitions=sp.csr_array(moved, shape=(10, 5)),
+        reward_sums=np.bincount(pair, part.reward[rows], 10).reshape(5, 2),
+        starts=np.bincount([part.starts[episode]], minlength=5).astype(float),
+        return_sums=np.array([part.returns[episode]]),
+    )
+
+
+def test_which_are_alike():
+    # Differences to the best of 1 and 4, whose replicates have a standard deviation of 1 and 2.
+    replicates = np.array([[0.0, 1, 2, 0.0], [0, 0, 0, 0], [0, -1, -2, 0.0]])
+    assert alike(np.array([9.0, 8, 5, 9]), replicates).tolist() == [True, True, False, True]
+    assert alike(np.array([9.0, 7, 5.1, 8.9]), replicates).tolist() == [True, False, True, False]
