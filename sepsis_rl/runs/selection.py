@@ -4,78 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from sepsis_rl.data.datamodule import OfflineDataModule
-from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, progress_bar, shown, tell
+from sepsis_rl.display import NOT_FOR_CLINICAL_USE, progress_bar, shown, tell
 from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import free_path, refuse_existing, write_json
 from sepsis_rl.mdp import FloatArray
-from sepsis_rl.ope import Episodes, OffPolicyOptions, OffPolicyScores, evaluate_off_policy
-from sepsis_rl.ope.criteria import (
-    CRITERIA,
-    ESTIMATOR_LABELS,
-    Criterion,
-    criterion_values,
-    regret,
-    regret_of_chance,
-)
+from sepsis_rl.ope import Episodes, OffPolicyOptions, evaluate_off_policy
+from sepsis_rl.ope.criteria import CRITERIA, Criterion, criterion_values
 from sepsis_rl.ope.estimates import DEFAULTS, Estimator
-from sepsis_rl.ope.supported_value import supported_value_of
-from sepsis_rl.ope.tables import as_json, estimate_table, off_policy_table
+from sepsis_rl.ope.supported_value import alike, resampled_values, supported_value_of
 from sepsis_rl.planning import evaluate
+from sepsis_rl.policies import Policy
+from sepsis_rl.runs.choice import Choice, as_content, show
 from sepsis_rl.runs.finished import Candidate, Run, candidates, read_run
 
 _ESTIMATORS: Final[tuple[Estimator, ...]] = ("fqe", "fqe_zero", "wis", "wdr")
-_ROWS_SHOWN: Final = 20
-
-
-@dataclass(frozen=True, eq=False)
-class _Selection:
-    """What was chosen and why.
-
-    Attributes:
-        criterion: Estimate by which policies are compared; the largest is chosen.
-        candidates: All policies that were compared.
-        scores: Their scores on the held-out episodes.
-        order: Indices of the candidates, best first.
-        final: The score of the chosen one on the report's episodes.
-        survival: Exact survival of all, float64 (candidates,), where the truth was asked for.
-    """
-
-    criterion: Criterion
-    candidates: Sequence[Candidate]
-    scores: OffPolicyScores
-    order: list[int]
-    final: OffPolicyScores
-    survival: FloatArray | None
-
-    @property
-    def chosen(self) -> Candidate:
-        """The best by the criterion; the first of equals."""
-        return self.candidates[self.order[0]]
-
-    @property
-    def criteria(self) -> Sequence[Criterion]:
-        """Those that these records allow."""
-        return CRITERIA if self.scores.supported is not None else CRITERIA[1:]
-
-    def regrets(self) -> dict[str, float]:
-        """What each criterion's choice loses to the best candidate, and what chance loses."""
-        assert self.survival is not None
-        regrets: dict[str, float] = {
-            criterion: regret(criterion_values(self.scores, criterion), self.survival)
-            for criterion in self.criteria
-        }
-        return {**regrets, "chance": regret_of_chance(self.survival)}
+_RESAMPLED: Final = 10  # policies that are told apart, each a fortieth of a second a sample
+_RESAMPLES: Final = 40
 
 
 def select(
@@ -113,13 +65,13 @@ def select(
     runs = [read_run(folder) for folder in dict.fromkeys(Path(f).resolve() for f in folders)]
     _check_shared_episodes(runs)
     data = max((run.data for run in runs), key=lambda data: data.train.n_episodes)
-    selection = _choose(candidates(runs), data, criterion, options, truth)
+    choice = _choose(candidates(runs), data, criterion, options, truth)
     if output is None:
         together = os.path.commonpath([run.folder for run in runs])
         output = free_path(Path(together, "selection.json"))
-    _print(selection)
-    write_json(output, _content(selection, data, Path(output)))
-    chosen = selection.chosen
+    show(choice)
+    write_json(output, as_content(choice, data, Path(output)))
+    chosen = choice.chosen
     tell(
         f"Choice:     {output}\n"
         f"Its policy: lightning predict --config {shown(chosen.run / 'config.yaml')} "
@@ -144,21 +96,33 @@ def _check_shared_episodes(runs: Sequence[Run]) -> None:
 
 
 def _choose(
-    found: Sequence[Candidate],
+    everyone: Sequence[Candidate],
     data: OfflineDataModule,
     criterion: Criterion,
     options: OffPolicyOptions,
     truth: bool,
-) -> _Selection:
+) -> Choice:
     mdp = data.require_mdp("--truth") if truth else None
     held_out, report = (
         Episodes(part, data.n_states, data.n_actions) for part in (data.held_out, data.report)
     )
     judge = partial(evaluate_off_policy, estimators=_ESTIMATORS, options=options)
+    groups: dict[bytes, list[Candidate]] = {}
+    for candidate in everyone:
+        groups.setdefault(candidate.policy.probabilities.tobytes(), []).append(candidate)
+    found = [group[0] for group in groups.values()]
+    same = [len(group) for group in groups.values()]
     model = supported_value_of(data.counts, data.held_out, data.mdp)
     policies = [candidate.policy for candidate in found]
     scores = judge(policies, held_out, refit=False, model=model)
-    order = np.argsort(-criterion_values(scores, criterion), kind="stable").tolist()
+    values = criterion_values(scores, criterion)
+    order = np.argsort(-values, kind="stable").tolist()
+    similar = order[:1]
+    if criterion == "supported_value" and len(order) > 1 and options.resamples > 1:
+        train = Episodes(data.train, data.n_states, data.n_actions)
+        first = order[:_RESAMPLED]
+        replicates = _replicates([policies[i] for i in first], [train, held_out], data, options)
+        similar = np.array(first)[alike(values[first], replicates)].tolist()
     with progress_bar() as progress:
         task = progress.add_task("Scoring the chosen policy", total=options.resamples)
         advance = partial(progress.advance, task)
@@ -167,91 +131,19 @@ def _choose(
     if mdp is not None:
         tables = (candidate.policy.probabilities for candidate in found)
         survival = np.array([evaluate(true_dynamics(mdp), table).survival for table in tables])
-    return _Selection(criterion, found, scores, order, final, survival)
+    return Choice(criterion, found, same, scores, order, similar, final, survival)
 
 
-def _print(selection: _Selection) -> None:
-    console = Console()
-    console.print(_table(selection))
-    console.print(
-        f"\nChosen by {ESTIMATOR_LABELS[selection.criterion]}: [bold]{selection.chosen.name}[/]",
-        highlight=False,
-        soft_wrap=True,
-    )
-    console.print(off_policy_table(selection.final, 1, "of the report, which chose nothing"))
-    if selection.survival is not None:
-        console.print(_truth_table(selection))
-
-
-def _content(selection: _Selection, data: OfflineDataModule, path: Path) -> dict[str, Any]:
-    """What is written to the file at `path`."""
-    chosen, survival = selection.chosen, selection.survival
-    content: dict[str, Any] = {
-        "note": NOT_FOR_CLINICAL_USE,
-        "criterion": selection.criterion,
-        "chosen": {
-            "name": chosen.name,
-            "run": os.path.relpath(chosen.run, path.resolve().parent),
-            "checkpoint": os.path.relpath(chosen.checkpoint, path.resolve().parent),
-            "step": chosen.step,
-            "member": chosen.member,
-        },
-        "report": {"content_hash": data.report.content_hash, **as_json(selection.final)},
-        "select": {"content_hash": data.held_out.content_hash, **as_json(selection.scores)},
-    }
-    if survival is not None:
-        names = (candidate.name for candidate in selection.candidates)
-        exact = dict(zip(names, survival.tolist(), strict=True))
-        content["truth"] = {"survival_exact": exact, "regret": selection.regrets()}
-    return content
-
-
-def _table(selection: _Selection) -> Table:
-    """All candidates, best first, or as many as a screen holds."""
-    found, scores, survival = selection.candidates, selection.scores, selection.survival
-    names = {
-        "run": [candidate.label for candidate in found],
-        "step": [f"{candidate.step:,}" for candidate in found],
-        "member": [candidate.member_name.replace(",", ", ") for candidate in found],
-    }
-    more = f"{len(found) - _ROWS_SHOWN} more are in the file. " if len(found) > _ROWS_SHOWN else ""
-    modeled = scores.supported is not None
-    headings = ["supported %"] if modeled else ["as 0", "WDR %"]
-    return estimate_table(
-        f"{len(found)} policies on {scores.episodes:,} held-out episodes, best first by "
-        f"{ESTIMATOR_LABELS[selection.criterion]}",
-        scores,
-        [*headings, "FQE %", "unseen", "WIS %", "ESS"],
-        names={heading: texts for heading, texts in names.items() if any(texts)},
-        order=selection.order[:_ROWS_SHOWN],
-        emphasized=1,
-        note=f"{more}Of those whose decisions were recorded {100 * scores.recorded:.1f} % "
-        "survived. ",
-        beside=None if survival is None else {"exact %": [f"{100 * v:.2f}" for v in survival]},
-    )
-
-
-def _truth_table(selection: _Selection) -> Table:
-    regrets, scores, found = selection.regrets(), selection.scores, selection.candidates
-    chance = regrets["chance"]
-    beaten = [criterion for criterion in selection.criteria if regrets[criterion] < chance]
-    finding = (
-        "That a criterion beats chance on one set of episodes is no proof that it does."
-        if beaten
-        else f"No criterion beats chance among these {len(found)} policies on "
-        f"{scores.episodes:,} episodes: a finding about what such data can tell."
-    )
-    table = framed_table("What choosing costs: exact survival below the best policy's", finding)
-    table.add_column("chosen by")
-    table.add_column("policy")
-    table.add_column("points", justify="right")
-    table.add_column("against chance")
-    for criterion in selection.criteria:
-        chosen = found[int(criterion_values(scores, criterion).argmax())]
-        against = "better" if criterion in beaten else "no better"
-        table.add_row(
-            ESTIMATOR_LABELS[criterion], chosen.name, f"{100 * regrets[criterion]:.2f}", against
-        )
-    table.add_section()
-    table.add_row("chance", "any, on average", f"{100 * chance:.2f}", "")
-    return table
+def _replicates(
+    policies: Sequence[Policy],
+    parts: Sequence[Episodes],
+    data: OfflineDataModule,
+    options: OffPolicyOptions,
+) -> FloatArray:
+    """The supported value on resampled episodes, (resamples, policies)."""
+    resamples = min(options.resamples, _RESAMPLES)
+    with progress_bar() as progress:
+        task = progress.add_task("Telling policies apart", total=resamples)
+        advance = partial(progress.advance, task)
+        how = {"resamples": resamples, "seed": options.seed}
+        return resampled_values(policies, parts, data.mdp, **how, advance=advance)

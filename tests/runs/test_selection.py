@@ -9,7 +9,7 @@ import pytest
 from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.ope import Episodes, OffPolicyOptions, evaluate_off_policy
 from sepsis_rl.ope.criteria import CRITERIA, criterion_values, regret, regret_of_chance
-from sepsis_rl.ope.supported_value import SupportedValue
+from sepsis_rl.ope.supported_value import SupportedValue, alike, resampled_values
 from sepsis_rl.planning import evaluate
 from sepsis_rl.runs.finished import candidates, read_run
 
@@ -27,9 +27,14 @@ def select(runs, lightning):
 
 
 def judged():
-    """The candidates of both runs, and what their held-out episodes say of them."""
+    """The different policies of both runs, and what their held-out episodes say of them."""
     runs = [read_run(SWEEP), read_run(BC)]
-    found = candidates(runs)
+    found = []
+    for candidate in candidates(runs):
+        table = candidate.policy.probabilities
+        if not any(np.array_equal(table, other.policy.probabilities) for other in found):
+            found.append(candidate)
+    assert 1 < len(found) < len(candidates(runs))
     scores = evaluate_off_policy(
         [candidate.policy for candidate in found],
         Episodes(runs[0].data.held_out, 716, 25),
@@ -60,6 +65,8 @@ def test_the_choice_is_the_best_by_its_criterion(select, criterion):
     for index, figures in enumerate(choice["select"]["policies"].values()):
         for name in ("fqe", "fqe_zero", "wis", "wdr"):
             assert figures[name] == pytest.approx(scores.estimates[name][index], abs=1e-12)
+    assert f"{len(found)} different policies on 50" in out
+    assert "same: candidates of this very policy" in out
     assert "truth" not in choice
     assert "exact" not in out
 
@@ -115,12 +122,44 @@ def test_truth_beside(select, mdp):
 
 
 def test_that_no_criterion_beats_chance_is_said(select, monkeypatch):
-    monkeypatch.setattr("sepsis_rl.runs.selection.regret", lambda *_: 1.0)
-    assert "No criterion beats chance among these 15 policies on 50 episodes" in select(
-        SWEEP, BC, "--truth"
-    )
-    monkeypatch.setattr("sepsis_rl.runs.selection.regret", lambda *_: 0.0)
+    monkeypatch.setattr("sepsis_rl.runs.choice.regret", lambda *_: 1.0)
+    found, _ = judged()
+    said = f"No criterion beats chance among these {len(found)} policies on 50 episodes"
+    assert said in select(SWEEP, BC, "--truth")
+    monkeypatch.setattr("sepsis_rl.runs.choice.regret", lambda *_: 0.0)
     assert "beats chance on one set of episodes is no proof" in select(SWEEP, BC, "--truth")
+
+
+def test_which_the_records_cannot_tell_apart(select):
+    """Looked for among the ten best, on ten resamples here."""
+    out = select(SWEEP, BC, "--output=choice.json")
+    choice = json.loads(Path("choice.json").read_text())
+    found, scores = judged()
+    values = scores.supported.value
+    first = np.argsort(-values, kind="stable")[:10]
+    data = read_run(SWEEP).data
+    parts = [Episodes(part, 716, 25) for part in (data.train, data.held_out)]
+    policies = [found[index].policy for index in first]
+    replicates = resampled_values(policies, parts, data.mdp, resamples=10)
+    close = first[alike(values[first], replicates)]
+    assert choice["alike"] == [found[index].name for index in close]
+    assert choice["alike"][0] == choice["chosen"]["name"]
+    assert len(close) > 1
+    assert "cannot tell from it, on resampled episodes: " + found[close[1]].name in out
+    nearest = found[close[scores.supported.rarity[close].argmin()]].name
+    which = "it" if nearest == choice["alike"][0] else nearest
+    assert f"Of these {which} keeps most to decisions that are often recorded" in out
+
+
+def test_one_policy_is_no_choice_and_few_episodes_make_a_guess(runs, lightning):
+    one = ("--trainer.max_steps=1", "--trainer.val_check_interval=1")
+    few = ("--data.held_out_episodes=49", "--trainer.logger.init_args.name=few")
+    assert lightning("fit", "bc", *one, "--trainer.logger.init_args.name=one").code == 0
+    assert lightning("fit", "sweep", *one, *few).code == 0
+    ran = lightning.main("select", "runs/one/version_0", "--resamples=2")
+    assert "nothing to choose among: one policy" in ran.out
+    ran = lightning.main("select", "runs/few/version_0", "--resamples=2")
+    assert "Choosing by 49 held-out episodes is a guess; have 50 or more" in ran.out
 
 
 def test_where_the_choice_goes(select):
@@ -140,7 +179,7 @@ def test_where_the_choice_goes(select):
 
 
 def test_a_run_given_twice_counts_once(select):
-    assert "3 policies on" in select(BC, f"{BC}/")
+    assert "3 different policies on" in select(BC, f"{BC}/")
 
 
 @pytest.mark.parametrize(
