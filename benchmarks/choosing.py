@@ -13,6 +13,7 @@ rows after a change. Writes choosing.csv and choosing.png, and prints the table.
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -258,14 +259,13 @@ def draw(rows: pd.DataFrame) -> Figure:
                 yerr=2 * lost.sem(),
                 fmt="os^Dv<>PX"[place],
                 markersize=5,
-                color=COLORS[place % len(COLORS)],
+                color=[*COLORS, "0.55", "0.75"][place],
                 label=criterion,
             )
         chance = 100 * own.loc[own["criterion"] == CHANCE, "regret"].mean()
         axes.axhline(chance, color="0.35", linewidth=0.9, linestyle=(0, (4, 3)))
-        label_axes(axes, "held-out episodes", title=name)
+        label_axes(axes, "held-out episodes", title=textwrap.fill(name, 20))
         axes.set_xticks(range(len(HELD_OUT)), [f"{size:,}" for size in HELD_OUT], rotation=30)
-        axes.set_title(name, fontsize=8)
     panels[0].set_ylabel("points of survival lost to the best (dashed: by chance)", fontsize=9)
     legend_below(figure)
     return figure
