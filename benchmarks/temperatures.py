@@ -58,7 +58,6 @@ FORMS = {
         "batches of 256 rows, all actions", "essay/sweep", ["--trainer.max_steps=50000"], 50_000
     ),
     "all": Form("all records, all actions", "sweep", [*_WHOLE, "--model.actions=all"], 600),
-    "admissible": Form("all records, admissible actions", "sweep", _WHOLE, 600),
 }
 
 
@@ -92,7 +91,6 @@ def plan() -> list[Run]:
     cells = {"alpha": list(alphas), "temperature": list(temperatures), "seed": 42}
     return [
         Run("heat-whole-all", "all", every),
-        Run("heat-whole-admissible", "admissible", every),
         # Without the term the temperature says nothing.
         Run("heat-rows-0", "rows", {"alpha": 0.0, "temperature": 1.0, "seed": SEEDS}),
         *(Run(f"heat-rows-{seed}", "rows", {**with_term, "seed": seed}) for seed in SEEDS),
