@@ -151,8 +151,8 @@ def _table(choice: Choice) -> Table:
     several = {"same": [str(count) for count in choice.same]} if max(choice.same) > 1 else {}
     same = "same: candidates of this very policy. " if several else ""
     exact = {} if survival is None else {"exact %": [f"{100 * value:.2f}" for value in survival]}
-    modeled = scores.supported is not None
-    headings = ["supported %"] if modeled else ["as 0", "WDR %"]
+    by_all = choice.criterion == "supported_value"
+    headings = ["supported %"] if by_all else ["as 0", "WDR %"]
     return estimate_table(
         f"{len(found)} different policies on {scores.episodes:,} held-out episodes, best first by "
         f"{ESTIMATOR_LABELS[choice.criterion]}",
