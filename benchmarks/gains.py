@@ -213,8 +213,9 @@ def draw_gains(sofa: pd.DataFrame, doses: pd.DataFrame) -> plt.Figure:
     # Most decisions give none: beside them the levels would not show.
     draw_groups(right, shares, [name for name in levels if "vaso" in name][1:])
     draw_groups(left, summarize(gains(sofa), ["stratum"], "gain"), strata)
-    for axes in (left, middle, right):
+    for axes in (middle, right):
         axes.set_ylim(bottom=0)
+    left.axhline(0, color="0.35", linewidth=0.9)
     label_axes(left, "first state", "exact survival minus the clinician's, points")
     label_axes(middle, "IV-fluid level", "decisions, %")
     label_axes(right, "vasopressor level (0, without any, is the rest)", "decisions, %")
@@ -250,7 +251,11 @@ def draw_q(bounds: pd.DataFrame, gaps: pd.DataFrame) -> plt.Figure:
     left, right = figure.subplots(1, 2)
     for name, own in bounds.groupby("policy", sort=False):
         color, marker = LOOKS[name]
-        left.plot(own["exact_start"], own["q_start"], marker, color=color, label=name)
+        possible = own[own["q_start"] <= 1]
+        if len(possible) < len(own):  # one of 2 would leave the others no room
+            beyond = f"not shown: {name}, whose Q is {own['q_start'].mean():.2f}"
+            left.annotate(beyond, (0.03, 0.04), xycoords="axes fraction", fontsize=8)
+        left.plot(possible["exact_start"], possible["q_start"], marker, color=color, label=name)
         states = gaps[gaps["policy"] == name].sort_values("gap")
         share = 100 * states["visits"].cumsum() / states["visits"].sum()
         right.plot(states["gap"], share, color=color, label=name)
