@@ -124,7 +124,11 @@ def draw(summary: pd.DataFrame, references: dict[str, float]) -> plt.Figure:
     for name, survival in references.items():
         axes.axhline(100 * survival, color="0.35", linewidth=0.9, linestyle=(0, (4, 3)))
         axes.annotate(
-            f"{name} {100 * survival:.1f}", (SIZES[0], 100 * survival - 0.1), fontsize=8, va="top"
+            f"{name} {100 * survival:.1f}",
+            (1.01, 100 * survival),
+            xycoords=("axes fraction", "data"),
+            fontsize=8,
+            va="center",
         )
     axes.set_xscale("log")
     axes.set_xticks(SIZES, [f"{size:,}" for size in SIZES])
