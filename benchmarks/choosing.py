@@ -157,8 +157,8 @@ def criteria(
         "FQE": scores.estimates["fqe"],
         "WIS": scores.estimates["wis"],
     }
-    lowest = -np.inf
-    return {name: np.where(np.isnan(v), lowest, v) for name, v in values.items()}, known.rarity
+    # What cannot be estimated is not chosen.
+    return {name: np.nan_to_num(v, nan=-np.inf) for name, v in values.items()}, known.rarity
 
 
 def safest(values: FloatArray, rarity: FloatArray, replicates: FloatArray) -> FloatArray:
@@ -197,7 +197,9 @@ def judge(
     return rows
 
 
-def measure(known: pd.DataFrame, seeds: int, essay_seeds: int, runs: Path, table: Path):
+def measure(
+    known: pd.DataFrame, seeds: int, essay_seeds: int, runs: Path, table: Path
+) -> pd.DataFrame:
     """The rows of all data sets; those of a new one are written when it is done."""
     mdp = load_icu_sepsis()
     with progress_bar() as progress:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import ExitStack
 from typing import Any, ClassVar, Final, Literal
 
 import lightning.pytorch as pl
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sepsis_rl.algorithms.networks import QNetwork
+from sepsis_rl.algorithms.networks import QNetwork, looked_up
 from sepsis_rl.algorithms.optimizer import MemberAdam, clip_grad_norm_by_member, cosine_decay
 from sepsis_rl.algorithms.population import Population
 from sepsis_rl.data.batches import RowBatch
@@ -53,7 +52,6 @@ class OfflineAlgorithm(Population):
     """
 
     SETTINGS: ClassVar[tuple[str, ...]] = ("learning_rate", *Population.SETTINGS)
-
     q_network: QNetwork
     allowed_actions: Tensor
 
@@ -83,8 +81,7 @@ class OfflineAlgorithm(Population):
         if not hidden_dims:
             raise InputError("model.hidden_dims=[] cannot be used: give at least one layer's width")
         self.embedding_dim, self.hidden_dims = embedding_dim, tuple(hidden_dims)
-        self.schedule, self.actions = schedule, actions
-        self.min_action_count = min_action_count
+        self.schedule, self.actions, self.min_action_count = schedule, actions, min_action_count
         self.sampled = False  # whether the policies sample their actions
         self.validation_loss = MemberMean(len(self.members))
         self._scores: dict[QNetwork, Tensor] = {}
@@ -212,15 +209,12 @@ class OfflineAlgorithm(Population):
 
     def on_validation_epoch_start(self) -> None:
         """Scores all states, once for the loss and for all callbacks that judge the policies."""
-        networks = [part for part in self.children() if isinstance(part, QNetwork)]
-        self._scores = {network: network.table() for network in networks}
+        self._scores = {own: own.table() for own in self.children() if isinstance(own, QNetwork)}
 
     def validation_step(self, batch: RowBatch, batch_idx: int) -> None:
         """Adds the loss on held-out rows; every member sees all of them."""
         shared = RowBatch(*(column.expand(len(self.members), -1) for column in batch))
-        with ExitStack() as stack:
-            for network, table in self._scores.items():
-                stack.enter_context(network.looked_up(table))
+        with looked_up(self._scores):
             self.validation_loss.update(self.losses(shared)["loss"], batch.observation.shape[1])
 
     def on_validation_epoch_end(self) -> None:

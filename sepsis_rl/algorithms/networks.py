@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -118,15 +118,18 @@ class QNetwork(nn.Module):
         output: Tensor = self(states.expand(self.n_members, -1))
         return output
 
-    @contextmanager
-    def looked_up(self, table: Tensor) -> Iterator[None]:
-        """Takes scores from a table of all states: many rows are of few states.
 
-        Args:
-            table: What `table` returned for the weights as they are.
-        """
-        self._known = table
-        try:
-            yield
-        finally:
-            self._known = None
+@contextmanager
+def looked_up(tables: Mapping[QNetwork, Tensor]) -> Iterator[None]:
+    """Lets networks take their scores from tables of all states: many rows are of few states.
+
+    Args:
+        tables: What `QNetwork.table` returned for the weights as they are.
+    """
+    for network, table in tables.items():
+        network._known = table
+    try:
+        yield
+    finally:
+        for network in tables:
+            network._known = None

@@ -115,7 +115,7 @@ class SupportedValue:
 
 
 def supported_value_of(
-    train: Counts, held_out: Transitions, mdp: TabularMDP | None = None, penalty: float = PENALTY
+    train: Counts, held_out: Transitions, mdp: TabularMDP | None = None
 ) -> SupportedValue | None:
     """What values policies by the records that they were trained on and by others together.
 
@@ -123,13 +123,12 @@ def supported_value_of(
         train: The former.
         held_out: The latter.
         mdp: As for `SupportedValue`.
-        penalty: As for `SupportedValue`.
 
     Returns:
         None where rewards are not survival: there are no such dynamics then.
     """
     counts = train + held_out.counts(*train.pairs.shape)
-    return SupportedValue(counts, mdp, penalty) if pays_survival(counts) else None
+    return SupportedValue(counts, mdp) if pays_survival(counts) else None
 
 
 def resampled_values(
@@ -137,7 +136,6 @@ def resampled_values(
     parts: Sequence[Episodes],
     mdp: TabularMDP | None = None,
     *,
-    penalty: float = PENALTY,
     resamples: int = 40,
     seed: int = 0,
     advance: Callable[[int], Any] = lambda count: None,
@@ -151,7 +149,6 @@ def resampled_values(
         policies: What is compared.
         parts: Training and held-out episodes, each resampled by itself.
         mdp: As for `SupportedValue`.
-        penalty: As for `SupportedValue`.
         resamples: Number of samples.
         seed: Of the first part's; that of each other is one more.
         advance: Told of each sample done.
@@ -167,11 +164,7 @@ def resampled_values(
     values = np.empty((resamples, len(policies)))
     for row, drawn in zip(values, zip(*draws, strict=True), strict=True):
         samples = (one.sample(weights[None]) for one, weights in zip(counted, drawn, strict=True))
-        row[:] = (
-            SupportedValue(functools.reduce(operator.add, samples), mdp, penalty)
-            .judge(policies)
-            .value
-        )
+        row[:] = SupportedValue(functools.reduce(operator.add, samples), mdp).judge(policies).value
         advance(1)
     return values
 
