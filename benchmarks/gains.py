@@ -254,7 +254,8 @@ def draw_q(bounds: pd.DataFrame, gaps: pd.DataFrame) -> plt.Figure:
         possible = own[own["q_start"] <= 1]
         if len(possible) < len(own):  # one of 2 would leave the others no room
             beyond = f"not shown: {name}, whose Q is {own['q_start'].mean():.2f}"
-            left.annotate(beyond, (0.03, 0.04), xycoords="axes fraction", fontsize=8)
+            place = {"xycoords": "axes fraction", "fontsize": 8, "ha": "right"}
+            left.annotate(beyond, (0.97, 0.03), **place)
         left.plot(possible["exact_start"], possible["q_start"], marker, color=color, label=name)
         states = gaps[gaps["policy"] == name].sort_values("gap")
         share = 100 * states["visits"].cumsum() / states["visits"].sum()

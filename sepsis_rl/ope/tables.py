@@ -19,6 +19,7 @@ _COLUMNS: Final = {
     "FQE %": "fitted Q evaluation, a decision never recorded being worth its state's mean",
     "as 0": "the same, worth nothing",
     "supported %": "value by training and held-out episodes, less a price for rare decisions",
+    "all": "value in % by training and held-out episodes, less a price for rare decisions",
     "minus recorded": "FQE minus the recorded decisions, paired",
     "unseen": "share of decisions never recorded, in %",
     "WIS %": "weighted importance sampling",
@@ -40,7 +41,7 @@ def off_policy_table(
         described: What the episodes are.
     """
     noun = "episode" if scores.episodes == 1 else "episodes"
-    second = "as 0" if scores.supported is None else "supported %"
+    second = "as 0" if scores.supported is None else "all"
     table = estimate_table(
         f"From recorded data alone: {scores.episodes:,} {noun}, {described}",
         scores,
@@ -105,12 +106,17 @@ def _estimates(scores: OffPolicyScores) -> dict[str, list[str]]:
         "WIS %": percents(scores.interval("wis")),
         "WDR %": percents(scores.interval("wdr")),
         "ESS": [f"{ess:.0f}" for ess in scores.effective_sample_size],
-        **(
-            {}
-            if scores.supported is None
-            else {"supported %": [f"{100 * value:.2f}" for value in scores.supported.value]}
-        ),
+        **_by_all_records(scores),
     }
+
+
+def _by_all_records(scores: OffPolicyScores) -> dict[str, list[str]]:
+    """The supported value, in two columns: to choose by, and where there is little room."""
+    if scores.supported is None:
+        return {}
+    percent = (100 * scores.supported.value).tolist()
+    exactly = [f"{value:.2f}" for value in percent]
+    return {"supported %": exactly, "all": [f"{value:.1f}" for value in percent]}
 
 
 def _circumstances(scores: OffPolicyScores) -> str:

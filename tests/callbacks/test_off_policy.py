@@ -1,15 +1,20 @@
 """What is logged from recorded data alone, and what can be selected by it."""
 
+import io
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from sepsis_rl.algorithms import CQL
 from sepsis_rl.callbacks import OffPolicyEvaluation
 from sepsis_rl.ope import Episodes, OffPolicyOptions, evaluate_off_policy
 from sepsis_rl.ope.supported_value import SupportedValue
+from sepsis_rl.ope.tables import off_policy_table
+from sepsis_rl.policies import Policy
 from sepsis_rl.runs.checkpoints import load_algorithm
 from sepsis_rl.runs.untrusted import read_checkpoint
 
@@ -117,3 +122,22 @@ def test_training_can_stop_early_by_an_estimate(lightning, tmp_path):
     assert lightning("fit", "cql", *words).code == 0
     last = tmp_path / "runs" / "cql" / "version_0" / "checkpoints" / "last.ckpt"
     assert read_checkpoint(last)["global_step"] == 8  # the second of the evaluations, every 4 steps
+
+
+def test_the_table_of_a_run_fits_on_80_columns(data):
+    """Names of policies are what gives way, and they are what one looks for."""
+    policies = [
+        Policy(name, np.full((716, 25), 1 / 25)) for name in ("CQL", "clinician's most likely")
+    ]
+    scores = evaluate_off_policy(
+        policies,
+        Episodes(data.held_out, 716, 25),
+        options=OffPolicyOptions(resamples=20),
+        model=SupportedValue(data.counts, data.mdp),
+    )
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(off_policy_table(scores, 1))
+    lines = console.export_text().splitlines()
+    assert any(line.split()[:3] == ["policy", "FQE", "%"] for line in lines)
+    assert any(line.startswith(" clinician's ") for line in lines)
+    assert f" {100 * scores.supported.value[0]:.1f} " in next(x for x in lines if "CQL" in x)
