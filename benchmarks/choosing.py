@@ -16,12 +16,16 @@ import argparse
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
-from training import trained
+import yaml
+from matplotlib.figure import Figure
+from training import CONFIGS, trained
 
+from sepsis_rl.algorithms import BC, CQL, DQN, OfflineAlgorithm
 from sepsis_rl.baselines import (
     hedged_policy,
     most_recorded_policy,
@@ -29,15 +33,16 @@ from sepsis_rl.baselines import (
     spibb_policy,
     tabular_policy,
 )
-from sepsis_rl.data import Transitions, collect
+from sepsis_rl.cli.quiet import quiet
+from sepsis_rl.data import OfflineDataModule, Transitions, collect
 from sepsis_rl.display import progress_bar
 from sepsis_rl.dynamics import Counts, true_dynamics
-from sepsis_rl.figures import COLORS, Figure, label_axes, legend_below, new_figure
+from sepsis_rl.figures import COLORS, label_axes, legend_below, new_figure
 from sepsis_rl.mdp import FloatArray, TabularMDP, load_icu_sepsis
 from sepsis_rl.ope import Episodes, OffPolicyOptions, evaluate_off_policy
 from sepsis_rl.ope.criteria import regret, regret_of_chance
 from sepsis_rl.ope.fitted_q import FittedQEvaluation, count_episodes
-from sepsis_rl.ope.supported_value import SupportedValue, alike, resampled_values
+from sepsis_rl.ope.supported_value import SupportedValue, SupportedValues, alike, resampled_values
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import Policy, clinician_policy, random_policy
 from sepsis_rl.runs.checkpoints import FOLDER, LAST, load_algorithm
@@ -46,11 +51,14 @@ EPISODES = 5000
 HELD_OUT = (1000, 5000, 20_000)
 HELD_OUT_SEED = 1_000_000
 """Added to a data seed for its held-out episodes."""
-FIRST_SEED = 100
-"""Of the data. Criterion and sets were tried out on data seed 0."""
+FIRST_SEED = 200
+"""Of the data. Criterion and sets were tried out on data seeds 0 and 100 to 102."""
 STEPS = 300
 RESAMPLED = 30
 COLUMNS = ["data_seed", "held_out", "candidates", "criterion", "regret"]
+COLUMNS += ["value", "anchored", "anchored_sd", "survival_exact"]
+"""The last four are of the policy that the criterion chose: what it was given, and its truth."""
+ON_ROWS = "networks on the essay's rows"
 CHANCE, CHOSEN = "chance", "supported value"
 SAFEST, AMONG_BEST = "the safest of those alike", 10
 """Looked for among so many, with 1,000 held-out episodes alone: it takes most of the time."""
@@ -63,30 +71,28 @@ class Candidate(NamedTuple):
     policy: Policy
 
 
+OTHER_SETS = ("over-fitted plan", "shrunk plan", "essay's rows")
 SETS: Mapping[str, Callable[[str], bool]] = {
-    "wide": lambda kind: kind not in ("resampled plan", "essay's rows"),
+    "wide": lambda kind: kind not in OTHER_SETS,
     "wide, without plans of the same form": lambda kind: (
-        kind not in ("resampled plan", "essay's rows", "empirical-Bayes plan")
+        kind not in (*OTHER_SETS, "empirical-Bayes plan")
     ),
     "networks": lambda kind: kind in ("CQL, masked", "CQL"),
     "networks without a mask": lambda kind: kind == "CQL",
-    "over-fitted plans": lambda kind: kind == "resampled plan",
-    "networks on the essay's rows": lambda kind: kind == "essay's rows",
+    "over-fitted plans": lambda kind: kind == "over-fitted plan",
+    "the same plans, shrunk": lambda kind: kind == "shrunk plan",
+    ON_ROWS: lambda kind: kind == "essay's rows",
 }
 """By name which kinds of candidates belong to a set."""
 
-_WHOLE = f"--trainer.max_steps={STEPS} --trainer.val_check_interval={STEPS}"
-_ROWS = "--trainer.max_steps=20000 --trainer.val_check_interval=20000"
-RUNS = {
-    "CQL, masked": ("sweep", f"--model.alpha=[0.003,0.03,0.3] --model.gamma=[0.99,1.0] {_WHOLE}"),
-    "CQL": (
-        "sweep",
-        f"--model.actions=all --model.alpha=[0.003,0.01,0.03,0.1,0.3] --model.gamma=1.0 {_WHOLE}",
-    ),
-    "DQN": ("dqn", f"--model.actions=all {_WHOLE}"),
-    "BC": ("bc", _WHOLE),
+NETWORKS: Mapping[str, tuple[type[OfflineAlgorithm], Mapping[str, Any]]] = {
+    "CQL, masked": (CQL, {"alpha": [0.003, 0.03, 0.3], "gamma": [0.99, 1.0]}),
+    "CQL": (CQL, {"alpha": [0.003, 0.01, 0.03, 0.1, 0.3], "actions": "all"}),
+    "DQN": (DQN, {"actions": "all"}),
+    "BC": (BC, {}),
 }
-"""By kind the config and the options that train candidates; of sweeps one training seed."""
+"""By kind the class and what differs from its config; a list spans candidates."""
+_ROWS = "--trainer.max_steps=20000 --trainer.val_check_interval=20000"
 ESSAYS_RUNS = {
     "sweep": ("essay/sweep", f"--model.alpha=[0.0,0.1,0.5,1.0,2.0] --model.seed=42 {_ROWS}"),
     "bc": ("essay/bc", _ROWS),
@@ -110,35 +116,55 @@ def plans(counts: Counts, mdp: TabularMDP) -> Iterator[Candidate]:
 
 
 def resampled_plans(data: Transitions, mdp: TabularMDP, seed: int) -> Iterator[Candidate]:
-    """Plans on bootstrap samples of the episodes: each believes what was luck in its own."""
+    """Plans on bootstrap samples of the episodes, with and without shrinkage.
+
+    Without it each believes what was luck in its own sample; with it they lie close together.
+    """
     episodes = Episodes(data, mdp.n_states, mdp.n_actions)
     counted = count_episodes(episodes)
     for block in episodes.resamples(RESAMPLED, seed):
         for drawn in block:
-            counts = counted.sample(drawn[None])
-            yield Candidate("resampled plan", pooled_policy(counts, admissible=mdp.admissible))
+            counts, allowed = counted.sample(drawn[None]), mdp.admissible
+            raw = pooled_policy(counts, admissible=allowed, prior=0.0, penalty=0.0)
+            yield Candidate("over-fitted plan", raw)
+            yield Candidate("shrunk plan", pooled_policy(counts, admissible=allowed))
 
 
-def networks(seed: int, essay: bool, runs: Path) -> Iterator[Candidate]:
-    """The members of runs on one data set; trains those that have not ended."""
-    wanted = [(kind, kind, *how) for kind, how in RUNS.items()]
-    if essay:
-        wanted += [("essay's rows", name, *how) for name, how in ESSAYS_RUNS.items()]
-    for kind, name, config, words in wanted:
+def networks(seed: int) -> Iterator[Candidate]:
+    """Candidates on all records, trained here as their configs say, but for fewer steps."""
+    data = OfflineDataModule(
+        episodes=EPISODES, seed=seed, batch_size="all", dynamics="empirical_bayes"
+    )
+    for kind, (algorithm, changes) in NETWORKS.items():
+        config = yaml.safe_load(Path(CONFIGS, f"{algorithm.__name__.lower()}.yaml").read_text())
+        module = algorithm(**config["model"]["init_args"] | {"seed": 42, **changes})
+        trainer = pl.Trainer(
+            max_steps=STEPS,
+            accelerator="cpu",
+            limit_val_batches=0,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            gradient_clip_val=1.0,
+        )
+        trainer.fit(module, data)
+        yield from (Candidate(kind, policy) for policy in module.policies() if policy is not None)
+
+
+def networks_on_rows(seed: int, runs: Path) -> Iterator[Candidate]:
+    """The members of the essay's runs; trains those that have not ended."""
+    for name, (config, words) in ESSAYS_RUNS.items():
         options = [*words.split(), f"--data.episodes={EPISODES}", f"--data.seed={seed}"]
-        if config == "sweep":
-            options.append("--model.seed=42")
-        called = f"choosing-{kind}-{name}-{seed}"
-        folder = trained(called, config, *options, runs=runs)
-        for policy in load_algorithm(folder / FOLDER / LAST).policies():
-            if policy is not None:  # it has not diverged
-                yield Candidate(kind, policy)
+        folder = trained(f"choosing-rows-{name}-{seed}", config, *options, runs=runs)
+        policies = load_algorithm(folder / FOLDER / LAST).policies()
+        yield from (Candidate("essay's rows", policy) for policy in policies if policy is not None)
 
 
 def criteria(
     policies: list[Policy], train: Counts, held_out: Transitions, mdp: TabularMDP
-) -> tuple[dict[str, FloatArray], FloatArray]:
-    """By name what each policy is given, of which the largest is chosen; and its rarity."""
+) -> tuple[dict[str, FloatArray], SupportedValues]:
+    """By name what each policy is given, of which the largest is chosen; and more of the first."""
     held = held_out.counts(mdp.n_states, mdp.n_actions)
     both = train + held
     known = SupportedValue(both, mdp).judge(policies)
@@ -158,17 +184,12 @@ def criteria(
         "WIS": scores.estimates["wis"],
     }
     # What cannot be estimated is not chosen.
-    return {name: np.nan_to_num(v, nan=-np.inf) for name, v in values.items()}, known.rarity
-
-
-def safest(values: FloatArray, rarity: FloatArray, replicates: FloatArray) -> FloatArray:
-    """Of those that cannot be told from the best the one that keeps most to the records."""
-    return np.where(alike(values, replicates), -rarity, -np.inf)
+    return {name: np.nan_to_num(v, nan=-np.inf) for name, v in values.items()}, known
 
 
 def judge(
     candidates: list[Candidate], data: Transitions, seed: int, mdp: TabularMDP
-) -> list[tuple[int, int, str, str, float]]:
+) -> list[tuple[Any, ...]]:
     """A row for each number of held-out episodes, set and criterion."""
     truth, train = true_dynamics(mdp), data.counts(mdp.n_states, mdp.n_actions)
     policies = [candidate.policy for candidate in candidates]
@@ -177,23 +198,39 @@ def judge(
         name: np.array([i for i, candidate in enumerate(candidates) if belongs(candidate.kind)])
         for name, belongs in SETS.items()
     }
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for size in HELD_OUT:
         held_out = collect(mdp, clinician_policy(mdp), episodes=size, seed=HELD_OUT_SEED + seed)
-        given, rarity = criteria(policies, train, held_out, mdp)
-        for name, own in sets.items():
-            if not len(own):
-                continue
-            lost = {name: regret(values[own], survival[own]) for name, values in given.items()}
-            if size == HELD_OUT[0]:
-                first = own[np.argsort(-given[CHOSEN][own])[:AMONG_BEST]]
-                parts = [Episodes(part, mdp.n_states, mdp.n_actions) for part in (data, held_out)]
-                chosen = [policies[index] for index in first]
-                replicates = resampled_values(chosen, parts, mdp, resamples=20)
-                values = safest(given[CHOSEN][first], rarity[first], replicates)
-                lost[SAFEST] = float(survival[own].max() - survival[first[values.argmax()]])
+        given, known = criteria(policies, train, held_out, mdp)
+        best = {
+            name: own[np.argsort(-known.value[own], kind="stable")[:AMONG_BEST]]
+            for name, own in sets.items()
+            if len(own)
+        }
+        replicates = None
+        if size == HELD_OUT[0]:
+            resampled = np.unique(np.concatenate(list(best.values())))
+            parts = [Episodes(part, mdp.n_states, mdp.n_actions) for part in (data, held_out)]
+            drawn = resampled_values([policies[i] for i in resampled], parts, mdp, resamples=40)
+            replicates = {index: place for place, index in enumerate(resampled)}, drawn
+        for name, first in best.items():
+            own = sets[name]
+            lost = {
+                criterion: regret(values[own], survival[own]) for criterion, values in given.items()
+            }
             lost[CHANCE] = regret_of_chance(survival[own])
-            rows += [(seed, size, name, criterion, points) for criterion, points in lost.items()]
+            spread = np.nan
+            if replicates is not None:
+                columns = [replicates[0][index] for index in first]
+                close = first[alike(known.value[first], replicates[1].value[:, columns])]
+                safest = close[known.rarity[close].argmin()]
+                lost[SAFEST] = float(survival[own].max() - survival[safest])
+                spread = float(replicates[1].anchored[:, columns[0]].std(ddof=1))
+            about = known.value[first[0]], known.anchored[first[0]], spread, survival[first[0]]
+            rows += [
+                (seed, size, name, criterion, points, *(about if criterion == CHOSEN else ()))
+                for criterion, points in lost.items()
+            ]
     return rows
 
 
@@ -202,22 +239,22 @@ def measure(
 ) -> pd.DataFrame:
     """The rows of all data sets; those of a new one are written when it is done."""
     mdp = load_icu_sepsis()
+    wanted = [(FIRST_SEED + number, False) for number in range(seeds)]
+    wanted += [(FIRST_SEED + number, True) for number in range(essay_seeds)]
     with progress_bar() as progress:
-        for number in progress.track(range(seeds), description="Choosing from records"):
-            seed, with_essay = FIRST_SEED + number, number < essay_seeds
+        for seed, on_rows in progress.track(wanted, description="Choosing from records"):
             own = known[known["data_seed"] == seed]
-            has_essay = len(own) > 0 and own["candidates"].str.contains("essay").any()
-            if len(own) and has_essay >= with_essay:
+            if ((own["candidates"] == ON_ROWS) == on_rows).any():
                 continue
             data = collect(mdp, clinician_policy(mdp), episodes=EPISODES, seed=seed)
             counts = data.counts(mdp.n_states, mdp.n_actions)
-            candidates = [
-                *plans(counts, mdp),
-                *networks(seed, with_essay, runs),
-                *resampled_plans(data, mdp, seed),
-            ]
+            candidates = (
+                list(networks_on_rows(seed, runs))
+                if on_rows
+                else [*plans(counts, mdp), *networks(seed), *resampled_plans(data, mdp, seed)]
+            )
             new = pd.DataFrame(judge(candidates, data, seed, mdp), columns=COLUMNS)
-            known = pd.concat([known[known["data_seed"] != seed], new]) if len(known) else new
+            known = pd.concat([known, new]) if len(known) else new
             known = known.sort_values("data_seed", kind="stable")
             known.to_csv(table, index=False, float_format="%.6f")
     return known
@@ -285,6 +322,7 @@ def parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    quiet()
     options = parse()
     options.output.mkdir(parents=True, exist_ok=True)
     table = options.output / "choosing.csv"

@@ -2,6 +2,7 @@
 
 from sepsis_rl.callbacks.dose_images import DoseGridImages
 from sepsis_rl.callbacks.graceful_stop import GracefulStop
+from sepsis_rl.callbacks.last_checkpoint import LastCheckpoint
 from sepsis_rl.callbacks.off_policy import OffPolicyEvaluation
 from sepsis_rl.callbacks.policy_evaluation import PolicyEvaluation
 from sepsis_rl.callbacks.policy_export import PolicyExport
@@ -13,6 +14,7 @@ __all__ = [
     "DoseGridImages",
     "FitProgressBar",
     "GracefulStop",
+    "LastCheckpoint",
     "OffPolicyEvaluation",
     "PolicyEvaluation",
     "PolicyExport",

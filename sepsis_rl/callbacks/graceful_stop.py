@@ -14,9 +14,10 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from sepsis_rl.callbacks.last_checkpoint import LastCheckpoint
+from sepsis_rl.callbacks.policy_evaluation import find_callback
 from sepsis_rl.display import shown, tell
 
 
@@ -97,10 +98,8 @@ class GracefulStop(pl.Callback):
 
 
 def _last_checkpoint(trainer: pl.Trainer) -> Path | None:
-    callback = trainer.checkpoint_callback
-    if not isinstance(callback, ModelCheckpoint) or callback.dirpath is None:
-        return None
-    return shown(Path(callback.dirpath, callback.CHECKPOINT_NAME_LAST + callback.FILE_EXTENSION))
+    callback = find_callback(trainer, LastCheckpoint)
+    return None if callback is None or callback.path is None else shown(callback.path)
 
 
 def _without_checkpoint(words: list[str]) -> list[str]:

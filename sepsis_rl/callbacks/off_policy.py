@@ -45,8 +45,8 @@ class OffPolicyEvaluation(pl.Callback):
         self._held_out: Episodes | None = None
         self._model: SupportedValue | None = None
 
-    def model(self, data: OfflineDataModule) -> SupportedValue | None:
-        """What values policies by training and held-out episodes; None without survival."""
+    def model(self, data: OfflineDataModule) -> SupportedValue:
+        """What values policies by training and held-out episodes."""
         if self._model is None:
             self._model = supported_value_of(data.counts, data.held_out, data.mdp)
         return self._model

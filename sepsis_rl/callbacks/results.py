@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
+from lightning.pytorch.callbacks import ModelCheckpoint
 from rich.console import Console
 from rich.table import Table
 
@@ -109,7 +110,10 @@ class Results(pl.Callback):
             console.print(f"Diverged, without a policy: {', '.join(lost)}")
         if self.run_folder is not None:
             tell(f"Run folder:  {self.run_folder}")
-        if trainer.state.fn == "fit" and isinstance(trainer.logger, RunLogger):
+        if trainer.state.fn != "fit":
+            return
+        _tell_best_checkpoint(trainer)
+        if isinstance(trainer.logger, RunLogger):
             tell(f"TensorBoard: tensorboard --logdir {trainer.logger.save_dir}")
 
     def _write(
@@ -146,6 +150,15 @@ class Results(pl.Callback):
         else:
             content.setdefault(stage, {})[Path(str(trainer.ckpt_path)).name] = result
         write_json(path, content)
+
+
+def _tell_best_checkpoint(trainer: pl.Trainer) -> None:
+    """Names the file of the best score, where checkpoints are kept by one."""
+    kept = trainer.checkpoint_callback
+    score = kept.best_model_score if isinstance(kept, ModelCheckpoint) else None
+    if isinstance(kept, ModelCheckpoint) and score is not None and score.isfinite():
+        name = Path(kept.best_model_path).name
+        tell(f"Checkpoint:  {name} has the best {kept.monitor}, {score:.4f}")
 
 
 def _read_metrics(path: Path) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ from sepsis_rl.callbacks import (
     DoseGridImages,
     FitProgressBar,
     GracefulStop,
+    LastCheckpoint,
     OffPolicyEvaluation,
     PolicyEvaluation,
     PolicyExport,
@@ -144,7 +145,7 @@ class SepsisCLI(LightningCLI):
         self.settings = RecordedSettings(self._plain_config())
         callbacks: list[pl.Callback] = [self.results, self.settings]
         if self.subcommand == "fit":
-            callbacks += [DoseGridImages(), Announcement()]
+            callbacks += [DoseGridImages(), Announcement(), LastCheckpoint()]
             if config.get("enable_progress_bar") is not False:
                 callbacks.append(FitProgressBar())
             callbacks.append(GracefulStop(self._words))  # after the bar, which leaves the screen

@@ -16,7 +16,7 @@ from sepsis_rl.loggers import RunLogger
 from sepsis_rl.runs.checkpoints import ALGORITHMS
 
 SHOWN: Final = {
-    "checkpoint": ("monitor", "mode", "save_top_k", "save_last", "save_weights_only"),
+    "checkpoint": ("monitor", "mode", "save_top_k", "save_weights_only"),
     "trainer": (
         "max_steps",
         "val_check_interval",

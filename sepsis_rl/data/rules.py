@@ -37,7 +37,7 @@ def check_rules(
         n_actions: Actions lie below it.
         terminal: bool (n_states,), the states in which an episode ends.
         rewards: (n_states,), the reward on entering a state.
-        survival: An episode's return is its survival, 0 or 1, paid with its last row.
+        survival: An episode's return is its survival, 0 or 1, paid where it is terminated.
         where: What an error calls the data, such as the name of its file.
 
     Raises:
@@ -60,7 +60,7 @@ def check_rules(
         refuse((column < 0) | (column > top), f"{name} lies between 0 and {top}")
     refuse(~np.isfinite(rows.reward), "reward is a finite number")
 
-    is_last = _check_episodes(rows, refuse)
+    _check_episodes(rows, refuse)
     if terminal is not None:
         refuse(terminal[rows.observation], "observation is a state that is not terminal")
         refuse(
@@ -71,8 +71,10 @@ def check_rules(
         entered = rewards.astype(np.float32)[rows.next_observation]
         refuse(rows.reward != entered, "reward is that of entering next_observation")
     if survival:
-        paid = is_last & (rows.reward == 1)
-        refuse(~paid & (rows.reward != 0), "reward is 0, or 1 at the end of a stay survived")
+        # A row that is cut off goes on: what it pays would be expected of its next state again.
+        paid = rows.terminated & (rows.reward == 1)
+        rule = "reward is 0, or 1 where a stay that was survived is terminated"
+        refuse(~paid & (rows.reward != 0), rule)
     if rows.provenance.episodes != rows.n_episodes:
         raise InputError(
             f"{where}: its provenance says {rows.provenance.episodes:,} episodes and it holds "
@@ -80,8 +82,8 @@ def check_rules(
         )
 
 
-def _check_episodes(rows: Transitions, refuse: Refuse) -> npt.NDArray[np.bool_]:
-    """Checks that rows make up whole episodes, one after the other; returns each one's last row."""
+def _check_episodes(rows: Transitions, refuse: Refuse) -> None:
+    """Checks that rows make up whole episodes, one after the other."""
     # Differences of neighbors are compared, not computed: an id may be as large as int64 goes.
     same = rows.episode[1:] == rows.episode[:-1]
     is_last = np.append(~same, True)
@@ -95,7 +97,6 @@ def _check_episodes(rows: Transitions, refuse: Refuse) -> npt.NDArray[np.bool_]:
     refuse(~ended & is_last, "the last row of an episode is terminated or truncated")
     broken = np.append(same & (rows.next_observation[:-1] != rows.observation[1:]), False)
     refuse(broken, "next_observation is the observation of the row after it")
-    return is_last
 
 
 def name_rows(bad: npt.NDArray[np.bool_]) -> str:

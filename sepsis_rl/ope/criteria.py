@@ -48,13 +48,13 @@ def criterion_values(scores: OffPolicyScores, criterion: Criterion) -> FloatArra
         float64 (policies,); -infinity for what cannot be chosen.
 
     Raises:
-        InputError: `supported_value` where no model could be made.
+        InputError: `supported_value` of scores that were made without a model.
     """
     if criterion == "supported_value":
         if scores.supported is None:
             raise InputError(
-                "supported_value needs rewards that are survival, 0, or 1 where an episode ends; "
-                f"accepted here: {', '.join(CRITERIA[1:])}"
+                "supported_value is not among these scores: evaluate_off_policy takes a model for "
+                f"it; accepted here: {', '.join(CRITERIA[1:])}"
             )
         return scores.supported.value
     if criterion == "two_stage":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -29,6 +30,7 @@ from sepsis_rl.runs.finished import Candidate
 _ROWS_SHOWN: Final = 20
 _NAMED: Final = 3
 _FEW: Final = 50
+_SAME: Final = 1e-9  # of values that differ by rounding alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,8 @@ class Choice:
         order: Indices of the candidates, best first.
         alike: Those of the candidates that the records cannot tell from the best, which is the
             first, by resampled episodes; the best alone by other criteria than `supported_value`.
+        anchored_sd: Standard deviation, over those resamples, of the anchored value of the best;
+            None by other criteria.
         final: The score of the chosen one on the report's episodes.
         survival: Exact survival of all, float64 (candidates,), where the truth was asked for.
     """
@@ -54,6 +58,7 @@ class Choice:
     scores: OffPolicyScores
     order: list[int]
     alike: list[int]
+    anchored_sd: float | None
     final: OffPolicyScores
     survival: FloatArray | None
 
@@ -63,16 +68,19 @@ class Choice:
         return self.candidates[self.order[0]]
 
     @property
-    def criteria(self) -> Sequence[Criterion]:
-        """Those that these records allow."""
-        return CRITERIA if self.scores.supported is not None else CRITERIA[1:]
+    def anchored(self) -> tuple[float, float, float] | None:
+        """Anchored value of the best with its 95 % interval, as far as resampling tells."""
+        if self.anchored_sd is None or self.scores.supported is None:
+            return None
+        value, reach = float(self.scores.supported.anchored[self.order[0]]), 1.96 * self.anchored_sd
+        return value, value - reach, value + reach
 
     def regrets(self) -> dict[str, float]:
         """What each criterion's choice loses to the best candidate, and what chance loses."""
         assert self.survival is not None
         regrets: dict[str, float] = {
             criterion: regret(criterion_values(self.scores, criterion), self.survival)
-            for criterion in self.criteria
+            for criterion in CRITERIA
         }
         return {**regrets, "chance": regret_of_chance(self.survival)}
 
@@ -81,9 +89,9 @@ def show(choice: Choice) -> None:
     """Prints the candidates, the choice, how sure it is, and what it is worth."""
     console = Console()
     console.print(_table(choice))
+    told = " ".join(filter(None, (_anchored(choice), _told_apart(choice))))
     console.print(
-        f"\nChosen by {ESTIMATOR_LABELS[choice.criterion]}: [bold]{choice.chosen.name}[/]"
-        f"{_told_apart(choice)}",
+        f"\nChosen by {ESTIMATOR_LABELS[choice.criterion]}: [bold]{choice.chosen.name}[/]\n{told}",
         highlight=False,
         soft_wrap=True,
     )
@@ -92,24 +100,37 @@ def show(choice: Choice) -> None:
         console.print(_truth_table(choice))
 
 
+def _anchored(choice: Choice) -> str:
+    """What all records say that the choice is worth."""
+    if choice.anchored is None:
+        return ""
+    value, low, high = (100 * figure for figure in choice.anchored)
+    return (
+        f"By training and held-out episodes it is worth {value:.1f} % ({low:.1f}–{high:.1f}), a "
+        "figure that flatters, since they chose it."
+    )
+
+
 def _told_apart(choice: Choice) -> str:
-    """How sure the choice is, in a sentence or two; nothing where it was not looked for."""
+    """How sure the choice is; nothing where it was not looked for."""
     supported, others = choice.scores.supported, choice.alike[1:]
     found, episodes = choice.candidates, choice.scores.episodes
     if len(found) == 1:
-        return "\nThere was nothing to choose among: one policy."
+        return "There was nothing to choose among: one policy."
     if episodes < _FEW:
-        return f"\nChoosing by {episodes} held-out episodes is a guess; have {_FEW} or more."
+        return f"Choosing by {episodes} held-out episodes is a guess; have {_FEW} or more."
     if supported is None or choice.criterion != "supported_value":
         return ""
+    if np.ptp(supported.modeled) < _SAME:
+        return "All policies are worth the same on these records; it keeps most to them."
     if not others:
-        return "\nThe records tell it from all others, on resampled episodes."
+        return "The records tell it from all others, on resampled episodes."
     named = ", ".join(found[index].name for index in others[:_NAMED])
     more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
     nearest = min(choice.alike, key=lambda index: supported.rarity[index])
     which = "it" if nearest == choice.alike[0] else found[nearest].name
     return (
-        f"\nThe records cannot tell from it, on resampled episodes: {named}{more}. "
+        f"The records cannot tell from it, on resampled episodes: {named}{more}. "
         f"Of these {which} keeps most to decisions that are often recorded."
     )
 
@@ -128,6 +149,7 @@ def as_content(choice: Choice, data: OfflineDataModule, path: Path) -> dict[str,
             "member": chosen.member,
         },
         "alike": [choice.candidates[index].name for index in choice.alike],
+        "anchored": choice.anchored,
         "report": {"content_hash": data.report.content_hash, **as_json(choice.final)},
         "select": {"content_hash": data.held_out.content_hash, **as_json(choice.scores)},
     }
@@ -170,7 +192,7 @@ def _table(choice: Choice) -> Table:
 def _truth_table(choice: Choice) -> Table:
     regrets, scores, found = choice.regrets(), choice.scores, choice.candidates
     chance = regrets["chance"]
-    beaten = [criterion for criterion in choice.criteria if regrets[criterion] < chance]
+    beaten = [criterion for criterion in CRITERIA if regrets[criterion] < chance]
     finding = (
         "That a criterion beats chance on one set of episodes is no proof that it does."
         if beaten
@@ -182,7 +204,7 @@ def _truth_table(choice: Choice) -> Table:
     table.add_column("policy")
     table.add_column("points", justify="right")
     table.add_column("against chance")
-    for criterion in choice.criteria:
+    for criterion in CRITERIA:
         chosen = found[int(criterion_values(scores, criterion).argmax())]
         against = "better" if criterion in beaten else "no better"
         table.add_row(

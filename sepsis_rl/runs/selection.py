@@ -15,11 +15,15 @@ from sepsis_rl.display import NOT_FOR_CLINICAL_USE, progress_bar, shown, tell
 from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import free_path, refuse_existing, write_json
-from sepsis_rl.mdp import FloatArray
 from sepsis_rl.ope import Episodes, OffPolicyOptions, evaluate_off_policy
 from sepsis_rl.ope.criteria import CRITERIA, Criterion, criterion_values
 from sepsis_rl.ope.estimates import DEFAULTS, Estimator
-from sepsis_rl.ope.supported_value import alike, resampled_values, supported_value_of
+from sepsis_rl.ope.supported_value import (
+    SupportedValues,
+    alike,
+    resampled_values,
+    supported_value_of,
+)
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import Policy
 from sepsis_rl.runs.choice import Choice, as_content, show
@@ -117,12 +121,13 @@ def _choose(
     scores = judge(policies, held_out, refit=False, model=model)
     values = criterion_values(scores, criterion)
     order = np.argsort(-values, kind="stable").tolist()
-    similar = order[:1]
-    if criterion == "supported_value" and len(order) > 1 and options.resamples > 1:
+    similar, anchored_sd = order[:1], None
+    if criterion == "supported_value" and options.resamples > 1:
         train = Episodes(data.train, data.n_states, data.n_actions)
         first = order[:_RESAMPLED]
         replicates = _replicates([policies[i] for i in first], [train, held_out], data, options)
-        similar = np.array(first)[alike(values[first], replicates)].tolist()
+        similar = np.array(first)[alike(values[first], replicates.value)].tolist()
+        anchored_sd = float(replicates.anchored[:, 0].std(ddof=1))
     with progress_bar() as progress:
         task = progress.add_task("Scoring the chosen policy", total=options.resamples)
         advance = partial(progress.advance, task)
@@ -131,7 +136,7 @@ def _choose(
     if mdp is not None:
         tables = (candidate.policy.probabilities for candidate in found)
         survival = np.array([evaluate(true_dynamics(mdp), table).survival for table in tables])
-    return Choice(criterion, found, same, scores, order, similar, final, survival)
+    return Choice(criterion, found, same, scores, order, similar, anchored_sd, final, survival)
 
 
 def _replicates(
@@ -139,8 +144,8 @@ def _replicates(
     parts: Sequence[Episodes],
     data: OfflineDataModule,
     options: OffPolicyOptions,
-) -> FloatArray:
-    """The supported value on resampled episodes, (resamples, policies)."""
+) -> SupportedValues:
+    """Values on resampled episodes, each (resamples, policies)."""
     resamples = min(options.resamples, _RESAMPLES)
     with progress_bar() as progress:
         task = progress.add_task("Telling policies apart", total=resamples)

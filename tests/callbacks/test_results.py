@@ -40,6 +40,7 @@ def trainer(data):
         is_global_zero=True,
         global_step=20,
         ckpt_path=None,
+        checkpoint_callback=None,
         logger=None,
     )
 

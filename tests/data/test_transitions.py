@@ -21,7 +21,7 @@ TABLES = {
     "rewards": np.array([0.0, 0.0, 0.0, 0.0, 1.0]),
 }
 
-SURVIVAL_RULE = "reward is 0, or 1 at the end of a stay survived"
+SURVIVAL_RULE = "reward is 0, or 1 where a stay that was survived is terminated"
 
 PROVENANCE = Provenance(
     environment_id="Test-v0",
@@ -225,6 +225,7 @@ def test_a_broken_rule_is_refused_on_load(tmp_path, changes, rows, rule):
         ({"reward": {0: 1.0}}, "0", SURVIVAL_RULE),  # before the end
         ({"reward": {4: 0.5, 5: 2.0}}, "4, 5", SURVIVAL_RULE),
         ({"reward": {1: -1.0, 4: 1.0}}, "1", SURVIVAL_RULE),  # the sign of an outcome
+        ({"reward": {5: 1.0}}, "5", SURVIVAL_RULE),  # of a stay that is cut off
     ],
 )
 def test_a_rule_of_the_tables_or_of_survival(changes, rows, rule):
@@ -237,7 +238,7 @@ def test_a_rule_of_the_tables_or_of_survival(changes, rows, rule):
 
 
 def test_rewards_that_are_survival_pass():
-    check_rules(make_transitions({"reward": {1: 1.0, 4: 0.0, 5: 1.0}}), survival=True)
+    check_rules(make_transitions({"reward": {1: 1.0, 4: 0.0}}), survival=True)
 
 
 def test_only_the_first_bad_rows_are_named():

@@ -76,8 +76,8 @@ def test_what_cannot_be_estimated_is_not_chosen():
         assert criterion_values(some, criterion).argmax() == 1
 
 
-def test_records_without_survival_have_no_supported_value():
-    with pytest.raises(InputError, match=r"rewards that are survival.*accepted here: fqe, wis"):
+def test_scores_without_a_model_have_no_supported_value():
+    with pytest.raises(InputError, match=r"takes a model for it; accepted here: fqe, wis"):
         criterion_values(scores([0.4], [0.3], [0.2], [[0.1]]), "supported_value")
 
 

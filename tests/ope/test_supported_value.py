@@ -146,9 +146,11 @@ def test_resamples_are_of_each_part_by_itself(chain_mdp):
             for episode in drawn:
                 own = _counts_of(part, episode)
                 counts = own if counts is None else counts + own
-        expected = SupportedValue(counts, chain_mdp).judge(policies).value
-        np.testing.assert_allclose(values[sample], expected, rtol=1e-9)
-    assert len(np.unique(values[:, 0])) == 3
+        expected = SupportedValue(counts, chain_mdp).judge(policies)
+        for name in ("value", "modeled", "anchored", "rarity"):
+            drawn = getattr(values, name)[sample]
+            np.testing.assert_allclose(drawn, getattr(expected, name), rtol=1e-9)
+    assert len(np.unique(values.value[:, 0])) == 3
 
 
 def _counts_of(part, episode):

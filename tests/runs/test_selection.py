@@ -144,7 +144,12 @@ def test_which_the_records_cannot_tell_apart(select):
     parts = [Episodes(part, 716, 25) for part in (data.train, data.held_out)]
     policies = [found[index].policy for index in first]
     replicates = resampled_values(policies, parts, data.mdp, resamples=10)
-    close = first[alike(values[first], replicates)]
+    close = first[alike(values[first], replicates.value)]
+    anchored = scores.supported.anchored[first[0]]
+    reach = 1.96 * replicates.anchored[:, 0].std(ddof=1)
+    expected = [anchored, anchored - reach, anchored + reach]
+    assert choice["anchored"] == pytest.approx(expected, abs=1e-12)
+    assert "it is worth {:.1f} % ({:.1f}–{:.1f})".format(*(100 * x for x in expected)) in out
     assert choice["alike"] == [found[index].name for index in close]
     assert choice["alike"][0] == choice["chosen"]["name"]
     assert len(close) > 1

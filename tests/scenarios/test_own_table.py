@@ -165,7 +165,7 @@ def test_a_checkpoint_of_other_states_is_refused(trained, lightning):
         ((OPTIONS[0], "--data.n_states=299", *OPTIONS[2:]), "observation lies between 0 and 298"),
         (
             (*OPTIONS, "--data.columns.reward=bloc"),
-            "reward is 0, or 1 at the end of a stay survived",
+            "reward is 0, or 1 where a stay that was survived is terminated",
         ),
     ],
 )
