@@ -226,9 +226,11 @@ def judge(
                 safest = close[known.rarity[close].argmin()]
                 lost[SAFEST] = float(survival[own].max() - survival[safest])
                 spread = float(replicates[1].anchored[:, columns[0]].std(ddof=1))
-            about = known.value[first[0]], known.anchored[first[0]], spread, survival[first[0]]
+            chosen = first[0]
+            about = (known.value[chosen], known.anchored[chosen], spread, survival[chosen])
+            nothing = (np.nan,) * len(about)
             rows += [
-                (seed, size, name, criterion, points, *(about if criterion == CHOSEN else ()))
+                (seed, size, name, criterion, points, *(about if criterion == CHOSEN else nothing))
                 for criterion, points in lost.items()
             ]
     return rows

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from sepsis_rl.data.datamodule import OfflineDataModule
+from sepsis_rl.data.transitions import Transitions
 from sepsis_rl.display import NOT_FOR_CLINICAL_USE, progress_bar, shown, tell
 from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.errors import InputError
@@ -32,6 +33,7 @@ from sepsis_rl.runs.finished import Candidate, Run, candidates, read_run
 _ESTIMATORS: Final[tuple[Estimator, ...]] = ("fqe", "fqe_zero", "wis", "wdr")
 _RESAMPLED: Final = 10  # policies that are told apart, each a fortieth of a second a sample
 _RESAMPLES: Final = 40
+_LONG: Final = 5  # decisions
 
 
 def select(
@@ -85,7 +87,7 @@ def select(
 
 
 def _check_shared_episodes(runs: Sequence[Run]) -> None:
-    """Candidates are compared on the same episodes, and no run may have trained on them."""
+    """Candidates are compared on the same episodes, and no run should have trained on them."""
     if not runs:
         raise InputError("select needs at least one run: lightning select runs/cql/version_0 ...")
     first = runs[0].data
@@ -97,6 +99,23 @@ def _check_shared_episodes(runs: Sequence[Run]) -> None:
                     "accepted are runs with the same settings of `data`, apart from `episodes` "
                     "and `batch_size`"
                 )
+    held_out = _courses(first.held_out)
+    for run in runs:
+        known = len(held_out & _courses(run.data.train))
+        if known > len(held_out) / 2:
+            tell(
+                f"Note: {known} of the {len(held_out)} held-out episodes of {_LONG} decisions and "
+                f"more are also among those that {run.folder} was trained on, decision by "
+                "decision; what it learned by heart will seem good",
+                error=True,
+            )
+
+
+def _courses(data: Transitions) -> set[bytes]:
+    """States and actions of each long episode; of short ones many are alike by chance."""
+    courses = np.column_stack([data.observation, data.action])
+    parts = np.split(courses, np.flatnonzero(np.diff(data.episode)) + 1)
+    return {part.tobytes() for part in parts if len(part) >= _LONG}
 
 
 def _choose(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sepsis_rl.baselines import pooled_policy
+from sepsis_rl.baselines import pooled_policy, tabular_policy
 from sepsis_rl.data.collection import collect
 from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.mdp import TabularMDP
@@ -27,8 +27,8 @@ TRAINING_SEED: Final = 42
 def known_policies(mdp: TabularMDP, runs: Sequence[Run]) -> list[KnownPolicy]:
     """The policies that estimators are tried on, with their exact survival.
 
-    Two tabular policies, one that keeps to what the data know and one that believes every count,
-    and two mixtures of the first with the clinician's own decisions span the range of what is
+    Two tabular policies, that of every run's table and one that believes each count as it is, and
+    two mixtures of the first with the clinician's own decisions span the range of what is
     learned from 5,000 episodes.
 
     Args:
@@ -44,12 +44,12 @@ def known_policies(mdp: TabularMDP, runs: Sequence[Run]) -> list[KnownPolicy]:
     clinician = clinician_policy(mdp)
     data = collect(mdp, clinician, episodes=TRAINING_EPISODES, seed=TRAINING_SEED)
     counts = data.counts(mdp.n_states, mdp.n_actions)
-    tabular = pooled_policy(counts, admissible=mdp.admissible)
+    tabular = tabular_policy(counts, mdp)
     credulous = pooled_policy(counts, admissible=mdp.admissible, prior=0.0, penalty=0.0)
     named = [
         (clinician_mode_policy(mdp), "clinician's most likely"),
-        (Policy("tabular", tabular.probabilities), "tabular"),
-        (Policy("tabular, no prior or penalty", credulous.probabilities), "tabular"),
+        (tabular, "tabular"),
+        (Policy("tabular, raw counts", credulous.probabilities), "tabular"),
     ]
     for share in (30, 70):
         mixed = tabular.softened(1 - share / 100, clinician).probabilities

@@ -148,6 +148,33 @@ def test_choosing_needs_no_simulator(trained, lightning):
     assert "the report needs the simulator" in ran.err
 
 
+@pytest.mark.parametrize("reward", [0.0, 1.0])
+def test_outcomes_that_are_all_alike_tell_nothing_apart(lightning, tmp_path, reward):
+    stays = make_stays(300)
+    stays = stays.assign(survived=survived(stays, reward))
+    stays.to_csv(tmp_path / "stays.csv", index=False)
+    words = ("--model.seed=[1,2]", "--model.learning_rate=0.05")
+    assert lightning("fit", "cql", *OPTIONS, *words).code == 0
+    ran = lightning.main("select", "runs/cql/version_0", "--resamples=4")
+    assert (ran.code, ran.err) == (0, "")
+    assert f"it is worth {100 * reward:.1f} % ({100 * reward:.1f}–{100 * reward:.1f})" in ran.out
+    assert "All policies are worth the same on these records; it keeps most to them." in ran.out
+
+
+def test_held_out_stays_that_were_trained_on_are_named(lightning, tmp_path):
+    """A table that has each stay twice, under two names."""
+    stays = make_stays(200)
+    twice = stays.assign(stay_id=stays["stay_id"] + 10_000)
+    pd.concat([stays, twice]).to_csv(tmp_path / "stays.csv", index=False)
+    words = ("--data.held_out_share=0.1", "--data.report_share=0.1")
+    assert lightning("fit", "cql", *OPTIONS, *words).code == 0
+    ran = lightning.main("select", "runs/cql/version_0", "--resamples=4")
+    assert ran.code == 0
+    (known, every) = map(int, re.match(r"Note: (\d+) of the (\d+) held-out", ran.err).groups())
+    assert 0.5 * every < known <= every <= 40
+    assert "runs/cql/version_0 was trained on" in ran.err
+
+
 def test_a_checkpoint_of_other_states_is_refused(trained, lightning):
     for command in ("fit", "test"):
         ran = lightning(command, "cql", "--ckpt_path=last")

@@ -333,7 +333,7 @@ def test_known_policies(mdp, monkeypatch):
     assert names == [
         "clinician's most likely",
         "tabular",
-        "tabular, no prior or penalty",
+        "tabular, raw counts",
         "30 % tabular, 70 % clinician",
         "70 % tabular, 30 % clinician",
         *(f"cql step {step} alpha={alpha}" for step in (5, 15) for alpha in (0, 1)),
