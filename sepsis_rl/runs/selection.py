@@ -78,11 +78,20 @@ def select(
     show(choice)
     write_json(output, as_content(choice, data, Path(output)))
     chosen = choice.chosen
+    config = shown(chosen.run / "config.yaml")
     tell(
         f"Choice:     {output}\n"
-        f"Its policy: lightning predict --config {shown(chosen.run / 'config.yaml')} "
-        f"--ckpt_path {shown(chosen.checkpoint)} --member {chosen.member}\n{NOT_FOR_CLINICAL_USE}"
+        f"Its policy: lightning predict --config {config} "
+        f"--ckpt_path {shown(chosen.checkpoint)} --member {chosen.member}"
     )
+    if data.path is not None:
+        settings = chosen.member_name.split(",") if chosen.member_name else []
+        words = [
+            f"--model.{setting}" for setting in (*settings, *(["share=null"] * bool(settings)))
+        ]
+        words += [f"--data.{part}_share=0.01" for part in ("held_out", "report")]
+        tell(f"From nearly all records: lightning fit --config {config} {' '.join(words)}")
+    tell(NOT_FOR_CLINICAL_USE)
     return chosen
 
 

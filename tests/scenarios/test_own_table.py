@@ -13,6 +13,7 @@ import pytest
 from sepsis_rl.algorithms.base import ACTIONS
 from sepsis_rl.dynamics import ESTIMATES
 from sepsis_rl.runs.checkpoints import load_algorithm
+from sepsis_rl.runs.finished import read_run
 
 N_STATES, N_ACTIONS = 300, 9
 OPTIONS = (
@@ -159,6 +160,21 @@ def test_outcomes_that_are_all_alike_tell_nothing_apart(lightning, tmp_path, rew
     assert (ran.code, ran.err) == (0, "")
     assert f"it is worth {100 * reward:.1f} % ({100 * reward:.1f}–{100 * reward:.1f})" in ran.out
     assert "All policies are worth the same on these records; it keeps most to them." in ran.out
+
+
+def test_what_was_chosen_learns_from_nearly_all_records(stays, lightning):
+    """By the line that `select` ends with."""
+    words = ("--model.alpha=[0.1,0.0123456]", "--model.seed=[1,2]", "--model.share=2/2")
+    assert lightning("fit", "sweep", *OPTIONS, *words).code == 0
+    ran = lightning.main("select", "runs/sweep/version_0", "--resamples=4")
+    (line,) = re.findall(r"From nearly all records: lightning (fit .*)", ran.out)
+    assert lightning.main(*line.split()).code == 0
+    module = load_algorithm("runs/sweep/version_1/checkpoints/last.ckpt")
+    (settings,) = module.members.settings
+    assert settings["alpha"] in (0.1, 0.0123456)
+    assert settings["seed"] == 2
+    data = read_run("runs/sweep/version_1").data
+    assert data.train.n_episodes == 392  # of 400
 
 
 def test_held_out_stays_that_were_trained_on_are_named(lightning, tmp_path):
