@@ -12,8 +12,8 @@ STEPS ?= 2000
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# The scorecard's policies: steps enough to differ, with every checkpoint kept.
-SHORT := --trainer.max_steps 20000 --checkpoint.save_top_k=-1
+# The scorecard's policies: a run's first checkpoint and its last.
+EVERY := --checkpoint.save_top_k=-1
 LOG := $(VENV)/install.log
 # Side by side; small tensors gain nothing from threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
@@ -23,7 +23,7 @@ PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install lint format type test test-full train tensorboard grid reproduce reproduce-more scorecard \
+.PHONY: help install lint format type test test-full train tensorboard grid reproduce reproduce-more choosing scorecard \
 	marks safety ablation gains temperatures benchmark verify-resume docs clean
 
 help: ## show this list
@@ -100,10 +100,14 @@ reproduce-more: grid ## the same with four more data sets, and sizes, networks a
 	@$(call vary,learning-rate,--model.learning_rate '$(RATES)')
 	@$(BIN)/lightning report $(call finished,$(GRID) essay-*) --output reproduction-more $(ARGS)
 
-scorecard: $(STAMP) ## hold estimates from recorded data against the truth: an hour, goes on after a stop
-	@$(call run,scorecard-bc,essay/bc,$(SHORT))
-	@$(call run,scorecard-cql,essay/sweep,--model.alpha '$(SPREAD)' --model.seed 42 $(SHORT))
-	@$(BIN)/lightning scorecard $(call finished,scorecard-bc scorecard-cql) --output scorecard $(ARGS)
+choosing: $(STAMP) ## what choosing from records costs, by criterion and candidates; goes on after a stop
+	@$(BIN)/python benchmarks/choosing.py $(ARGS)
+
+scorecard: $(STAMP) ## the same, and estimates from records against the truth: half an hour
+	@$(BIN)/python benchmarks/choosing.py
+	@$(call run,scorecard-bc,bc,$(EVERY))
+	@$(call run,scorecard-cql,sweep,--model.alpha '$(SPREAD)' --model.seed 42 --model.actions all $(EVERY))
+	@$(BIN)/lightning scorecard $(call finished,scorecard-bc scorecard-cql) --output scorecard --data_sets 50 $(ARGS)
 
 marks: $(STAMP) ## what each way to learn is worth from 1,000, 5,000 and 50,000 episodes; goes on after a stop
 	@$(BIN)/python benchmarks/marks.py $(ARGS)

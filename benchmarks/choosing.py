@@ -14,151 +14,47 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
-import yaml
-from matplotlib.figure import Figure
-from training import CONFIGS, trained
-
-from sepsis_rl.algorithms import BC, CQL, DQN, OfflineAlgorithm
-from sepsis_rl.baselines import (
-    hedged_policy,
-    most_recorded_policy,
-    pooled_policy,
-    spibb_policy,
-    tabular_policy,
+from candidates import (
+    EPISODES,
+    ON_ROWS,
+    SETS,
+    Candidate,
+    networks,
+    networks_on_rows,
+    plans,
+    resampled_plans,
 )
+from matplotlib.figure import Figure
+
 from sepsis_rl.cli.quiet import quiet
-from sepsis_rl.data import OfflineDataModule, Transitions, collect
+from sepsis_rl.data import Transitions, collect
 from sepsis_rl.display import progress_bar
 from sepsis_rl.dynamics import Counts, true_dynamics
 from sepsis_rl.figures import COLORS, label_axes, legend_below, new_figure
 from sepsis_rl.mdp import FloatArray, TabularMDP, load_icu_sepsis
 from sepsis_rl.ope import Episodes, OffPolicyOptions, evaluate_off_policy
 from sepsis_rl.ope.criteria import regret, regret_of_chance
-from sepsis_rl.ope.fitted_q import FittedQEvaluation, count_episodes
+from sepsis_rl.ope.fitted_q import FittedQEvaluation
 from sepsis_rl.ope.supported_value import SupportedValue, SupportedValues, alike, resampled_values
 from sepsis_rl.planning import evaluate
-from sepsis_rl.policies import Policy, clinician_policy, random_policy
-from sepsis_rl.runs.checkpoints import FOLDER, LAST, load_algorithm
+from sepsis_rl.policies import Policy, clinician_policy
 
-EPISODES = 5000
 HELD_OUT = (1000, 5000, 20_000)
 HELD_OUT_SEED = 1_000_000
 """Added to a data seed for its held-out episodes."""
 FIRST_SEED = 200
 """Of the data. Criterion and sets were tried out on data seeds 0 and 100 to 102."""
-STEPS = 300
-RESAMPLED = 30
 COLUMNS = ["data_seed", "held_out", "candidates", "criterion", "regret"]
 COLUMNS += ["value", "anchored", "anchored_sd", "survival_exact"]
 """The last four are of the policy that the criterion chose: what it was given, and its truth."""
-ON_ROWS = "networks on the essay's rows"
 CHANCE, CHOSEN = "chance", "supported value"
-SAFEST, AMONG_BEST = "the safest of those alike", 10
+SAFEST, AMONG_BEST, RESAMPLES = "the safest of those alike", 10, 40
 """Looked for among so many, with 1,000 held-out episodes alone: it takes most of the time."""
-
-
-class Candidate(NamedTuple):
-    """A policy, and what kind it is."""
-
-    kind: str
-    policy: Policy
-
-
-OTHER_SETS = ("over-fitted plan", "shrunk plan", "essay's rows")
-SETS: Mapping[str, Callable[[str], bool]] = {
-    "wide": lambda kind: kind not in OTHER_SETS,
-    "wide, without plans of the same form": lambda kind: (
-        kind not in (*OTHER_SETS, "empirical-Bayes plan")
-    ),
-    "networks": lambda kind: kind in ("CQL, masked", "CQL"),
-    "networks without a mask": lambda kind: kind == "CQL",
-    "over-fitted plans": lambda kind: kind == "over-fitted plan",
-    "the same plans, shrunk": lambda kind: kind == "shrunk plan",
-    ON_ROWS: lambda kind: kind == "essay's rows",
-}
-"""By name which kinds of candidates belong to a set."""
-
-NETWORKS: Mapping[str, tuple[type[OfflineAlgorithm], Mapping[str, Any]]] = {
-    "CQL, masked": (CQL, {"alpha": [0.003, 0.03, 0.3], "gamma": [0.99, 1.0]}),
-    "CQL": (CQL, {"alpha": [0.003, 0.01, 0.03, 0.1, 0.3], "actions": "all"}),
-    "DQN": (DQN, {"actions": "all"}),
-    "BC": (BC, {}),
-}
-"""By kind the class and what differs from its config; a list spans candidates."""
-_ROWS = "--trainer.max_steps=20000 --trainer.val_check_interval=20000"
-ESSAYS_RUNS = {
-    "sweep": ("essay/sweep", f"--model.alpha=[0.0,0.1,0.5,1.0,2.0] --model.seed=42 {_ROWS}"),
-    "bc": ("essay/bc", _ROWS),
-}
-
-
-def plans(counts: Counts, mdp: TabularMDP) -> Iterator[Candidate]:
-    """Policies that records give without a network."""
-    yield Candidate("random", random_policy(mdp))
-    yield Candidate("most recorded", most_recorded_policy(counts.pairs.astype(np.int64)))
-    yield Candidate("empirical-Bayes plan", tabular_policy(counts, mdp))
-    yield Candidate("empirical-Bayes plan", hedged_policy(counts, mdp))
-    yield Candidate("empirical-Bayes plan", tabular_policy(counts))
-    for least in (2, 5, 20):
-        yield Candidate("SPIBB", spibb_policy(counts, least))
-    for admissible in (mdp.admissible, None):
-        for prior in (0.0, 5.0, 20.0):
-            for penalty in (0.0, 0.05):
-                policy = pooled_policy(counts, admissible=admissible, prior=prior, penalty=penalty)
-                yield Candidate("pooled plan", policy)
-
-
-def resampled_plans(data: Transitions, mdp: TabularMDP, seed: int) -> Iterator[Candidate]:
-    """Plans on bootstrap samples of the episodes, with and without shrinkage.
-
-    Without it each believes what was luck in its own sample; with it they lie close together.
-    """
-    episodes = Episodes(data, mdp.n_states, mdp.n_actions)
-    counted = count_episodes(episodes)
-    for block in episodes.resamples(RESAMPLED, seed):
-        for drawn in block:
-            counts, allowed = counted.sample(drawn[None]), mdp.admissible
-            raw = pooled_policy(counts, admissible=allowed, prior=0.0, penalty=0.0)
-            yield Candidate("over-fitted plan", raw)
-            yield Candidate("shrunk plan", pooled_policy(counts, admissible=allowed))
-
-
-def networks(seed: int) -> Iterator[Candidate]:
-    """Candidates on all records, trained here as their configs say, but for fewer steps."""
-    data = OfflineDataModule(
-        episodes=EPISODES, seed=seed, batch_size="all", dynamics="empirical_bayes"
-    )
-    for kind, (algorithm, changes) in NETWORKS.items():
-        config = yaml.safe_load(Path(CONFIGS, f"{algorithm.__name__.lower()}.yaml").read_text())
-        module = algorithm(**config["model"]["init_args"] | {"seed": 42, **changes})
-        trainer = pl.Trainer(
-            max_steps=STEPS,
-            accelerator="cpu",
-            limit_val_batches=0,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            gradient_clip_val=1.0,
-        )
-        trainer.fit(module, data)
-        yield from (Candidate(kind, policy) for policy in module.policies() if policy is not None)
-
-
-def networks_on_rows(seed: int, runs: Path) -> Iterator[Candidate]:
-    """The members of the essay's runs; trains those that have not ended."""
-    for name, (config, words) in ESSAYS_RUNS.items():
-        options = [*words.split(), f"--data.episodes={EPISODES}", f"--data.seed={seed}"]
-        folder = trained(f"choosing-rows-{name}-{seed}", config, *options, runs=runs)
-        policies = load_algorithm(folder / FOLDER / LAST).policies()
-        yield from (Candidate("essay's rows", policy) for policy in policies if policy is not None)
 
 
 def criteria(
@@ -211,7 +107,9 @@ def judge(
         if size == HELD_OUT[0]:
             resampled = np.unique(np.concatenate(list(best.values())))
             parts = [Episodes(part, mdp.n_states, mdp.n_actions) for part in (data, held_out)]
-            drawn = resampled_values([policies[i] for i in resampled], parts, mdp, resamples=40)
+            drawn = resampled_values(
+                [policies[i] for i in resampled], parts, mdp, resamples=RESAMPLES
+            )
             replicates = {index: place for place, index in enumerate(resampled)}, drawn
         for name, first in best.items():
             own = sets[name]
@@ -280,34 +178,53 @@ def as_table(rows: pd.DataFrame, size: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def flattery(rows: pd.DataFrame, size: int) -> str:
+    """How far what the choice is told to be worth is from its exact survival, in Markdown."""
+    lines = ["| points above the truth | supported value | anchored | intervals hold |"]
+    lines.append("|---|--:|--:|--:|")
+    own = rows[(rows["held_out"] == size) & (rows["criterion"] == CHOSEN)]
+    for name in SETS:
+        chosen = own[own["candidates"] == name]
+        if not len(chosen):
+            continue
+        over = chosen[["value", "anchored"]].sub(chosen["survival_exact"], axis=0)
+        held = over["anchored"].abs() <= 1.96 * chosen["anchored_sd"]
+        cells = [f"{100 * over[c].mean():+.2f} ± {100 * over[c].sem():.2f}" for c in over]
+        lines.append(f"| {name} | {' | '.join(cells)} | {held.sum()} of {len(held)} |")
+    return "\n".join(lines) + "\n"
+
+
 def draw(rows: pd.DataFrame) -> Figure:
-    """Mean regret of each criterion by set, with two standard errors; chance as a line."""
+    """Mean regret of each criterion with two standard errors, a panel for each set."""
     names = [name for name in SETS if name in set(rows["candidates"])]
-    shown = [name for name in rows["criterion"].unique() if name != CHANCE]
-    figure = new_figure(10.5, 4.6)
-    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-    for axes, name in zip(panels, names, strict=True):
+    shown = [name for name in [*rows["criterion"].unique()][::-1] if name != CHANCE]
+    across = -(-len(names) // 2)
+    figure = new_figure(2.5 * across + 2, 6.4)
+    panels = figure.subplots(2, across, sharex=True, sharey=True, squeeze=False)
+    for axes, name in zip(panels.flat, names, strict=False):
         own = rows[rows["candidates"] == name]
-        for place, criterion in enumerate(shown):
-            lost = 100 * own[own["criterion"] == criterion].pivot(
-                index="data_seed", columns="held_out", values="regret"
-            )
-            sizes = [HELD_OUT.index(size) for size in lost.columns]
-            at = np.array(sizes) + np.linspace(-0.3, 0.3, len(shown))[place]
-            axes.errorbar(
-                at,
-                lost.mean(),
-                yerr=2 * lost.sem(),
-                fmt="os^Dv<>PX"[place],
-                markersize=5,
-                color=[*COLORS, "0.55", "0.75"][place],
-                label=criterion,
-            )
         chance = 100 * own.loc[own["criterion"] == CHANCE, "regret"].mean()
-        axes.axhline(chance, color="0.35", linewidth=0.9, linestyle=(0, (4, 3)))
-        label_axes(axes, "held-out episodes", title=textwrap.fill(name, 20))
-        axes.set_xticks(range(len(HELD_OUT)), [f"{size:,}" for size in HELD_OUT], rotation=30)
-    panels[0].set_ylabel("points of survival lost to the best (dashed: by chance)", fontsize=9)
+        axes.axvline(chance, color="0.35", linestyle=(0, (4, 3)), label="choosing blindly")
+        axes.axvspan(0, chance / 5, color="0.92", label="a fifth of that", zorder=0)
+        for place, (size, of_size) in enumerate(own.groupby("held_out")):
+            lost = 100 * of_size.pivot(index="data_seed", columns="criterion", values="regret")
+            lost = lost.reindex(columns=shown)
+            axes.errorbar(
+                lost.mean(),
+                np.arange(len(shown)) + 0.24 * (1 - place),
+                xerr=2 * lost.sem(),
+                fmt="os^"[place],
+                markersize=4.5,
+                color=COLORS[place],
+                label=f"{size:,} held-out episodes",
+            )
+        label_axes(axes, title=textwrap.fill(name, 24))
+        axes.set_yticks(range(len(shown)), shown)
+        axes.set_xlim(left=0)
+    for axes in panels.flat[len(names) :]:
+        axes.axis("off")
+    for axes in panels[-1]:
+        axes.set_xlabel("points of survival lost to the best", fontsize=9)
     legend_below(figure)
     return figure
 
@@ -333,3 +250,4 @@ if __name__ == "__main__":
     draw(rows).savefig(options.output / "choosing.png")
     for size in HELD_OUT:
         print(f"{size:,} held-out episodes\n", as_table(rows, size), sep="\n")
+    print(flattery(rows, HELD_OUT[0]))
