@@ -7,7 +7,8 @@ state, tilted toward better or worse ends by what the dose does in other states 
 N and T the counts of a pair and of its transitions, and V the value of a state:
 
 1. State rows: all decisions of a state, and `STATE_PRIOR` more like those of its neighbors.
-2. The weight k' of the prior row, by moments of the squared distances within states.
+2. The weight k' of the prior row, by moments of the squared distances within states; where no
+   admissible actions are published, larger for pairs that are too seldom recorded to differ.
 3. V of the recorded decisions, on the state rows.
 4. Effects g of doses on V, by ridge regression within states, the variance of the coefficients by
    marginal likelihood (MacKay, 1992, "Bayesian interpolation"). R, the state rows tilted by g, and
@@ -27,15 +28,11 @@ import scipy.sparse as sp
 from sepsis_rl.dynamics.counts import Counts
 from sepsis_rl.dynamics.dose_effects import DoseEffects, dose_effects, dose_features_by_state
 from sepsis_rl.dynamics.dynamics import Dynamics, all_where_none
+from sepsis_rl.dynamics.prior_weights import differences_shown, prior_weights
 from sepsis_rl.dynamics.state_rows import Outcomes, StateRows, count_outcomes, state_rows
 from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import BoolArray, FloatArray
 
-LEAST_COHORT: Final = 20.0
-"""How many patients a pair of the true process is taken to rest on, at least: ICU-Sepsis admits no
-action that clinicians took less often."""
-LEAST_RATIO: Final = 0.02
-"""Least ratio of the recorded decisions to those that the true process is taken to rest on."""
 LARGEST_TILT: Final = 0.98
 """A tilt takes at most this share of a transition's probability."""
 LEAST_RISK: Final = 1e-3
@@ -95,6 +92,8 @@ def empirical_bayes_dynamics(
     allowed = all_where_none(chosen if admissible is None else admissible)
     base = state_rows(outcomes, state_vectors)
     cohort, weight = prior_weights(outcomes, chosen)
+    if admissible is None:
+        weight = weight / differences_shown(outcomes, cohort)
     values = _settled(base.expected, n_states)
     if dose_features is None:
         none = DoseEffects(np.zeros(outcomes.pairs.shape), 0.0)
@@ -107,43 +106,6 @@ def empirical_bayes_dynamics(
         return _mixed(counts, outcomes, base, weight, effects, values)
 
     return with_effects(_settled(partial(_best, with_effects(values), allowed), n_states))
-
-
-def prior_weights(outcomes: Outcomes, chosen: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """How many decisions like its state's a pair's own are worth.
-
-    A true row is taken for what followed a cohort of k patients, drawn from the state's row. With c
-    the ratio of recorded decisions to those, two pairs of a state differ 1 + c times as much as the
-    numbers of their records explain, which gives c; then k = N / c, and k' = k / (1 + c).
-
-    Args:
-        outcomes: The records.
-        chosen: (n_states, n_actions) bool, the pairs that are compared.
-
-    Returns:
-        k and k', each (n_states, n_actions).
-    """
-    n = np.where(chosen, outcomes.pairs, 0.0)
-    n_state, n_pairs = n.sum(axis=1), chosen.sum(axis=1)
-    # Squared lengths of the pairs' distributions, and of their state's.
-    own = _squared_length(outcomes.transitions, outcomes.pairs.ravel()).reshape(n.shape)
-    pooled = _squared_length(outcomes.by_state(chosen), n_state)
-    between = (n * own).sum(axis=1) - n_state * pooled
-    freedom = n_state - n_pairs
-    within = (n * (1 - own)).sum(axis=1) / np.maximum(freedom, 1)
-    compared = (n_pairs >= 2) & (freedom > 0)
-    explained = ((n_pairs - 1) * within)[compared].sum()
-    # Where each pair has a single outcome nothing is explained, and any difference is the truth's.
-    ratio = max(between[compared].sum() / max(explained, 1e-9) - 1, LEAST_RATIO)
-    cohort = np.maximum(outcomes.pairs / ratio, LEAST_COHORT)
-    return cohort, cohort / (1 + ratio)
-
-
-def _squared_length(totals: sp.csr_array, n: FloatArray) -> FloatArray:
-    """Sum of squared probabilities of each row of counts, death included."""
-    dead = n - totals.sum(axis=1)
-    squares: FloatArray = (totals.power(2).sum(axis=1) + dead**2) / np.maximum(n, 1) ** 2
-    return squares
 
 
 def _mixed(

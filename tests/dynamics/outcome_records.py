@@ -126,6 +126,36 @@ def slow_ratio(led: np.ndarray, chosen: np.ndarray) -> float:
     return max(between / explained - 1, 0.02) if explained else 0.02
 
 
+def slow_shown(led: np.ndarray, cohort: np.ndarray) -> np.ndarray:
+    """Neighbors by N that fall are pooled until none does (pool adjacent violators)."""
+    found: dict[int, list[tuple[float, float]]] = {}
+    for s in range(len(led)):
+        state = led[s].sum(axis=0)
+        many = state.sum()
+        drawn = many * (many - 1)
+        v = 1 - (state * (state - 1)).sum() / drawn if many > 1 else 0
+        for a in range(led.shape[1]):
+            n = led[s, a].sum()
+            if 0 < n < many and v > 0:
+                rest = (state - led[s, a]) / (many - n)
+                chance = 1 / n + 1 / (many - n)
+                squared = ((led[s, a] / n - rest) ** 2).sum()
+                y = (squared - v * chance) / (v / cohort[s, a])
+                found.setdefault(n, []).append((y, 1 / (chance * cohort[s, a]) ** 2))
+    if not found:
+        return np.ones(led.shape[:2])
+    blocks = []  # mean, weight, its N
+    for n in sorted(found):
+        values, weights = zip(*found[n], strict=True)
+        blocks.append((np.average(values, weights=weights), sum(weights), [n]))
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            (y, w, ns), (y_last, w_last, ns_last) = blocks[-2:]
+            mean = (y * w + y_last * w_last) / (w + w_last)
+            blocks[-2:] = [(mean, w + w_last, ns + ns_last)]
+    fitted = {n: min(max(mean, 0.01), 1) for mean, _, ns in blocks for n in ns}
+    return np.interp(led.sum(axis=2), sorted(fitted), [fitted[n] for n in sorted(fitted)])
+
+
 def slow_effects(led, rows, values, features, chosen, cohort) -> np.ndarray:
     """By restricted likelihood (Patterson & Thompson, 1971), with an intercept for each state."""
     m, noise, x, states = [], [], [], []
@@ -160,7 +190,7 @@ def slow_effects(led, rows, values, features, chosen, cohort) -> np.ndarray:
     return effects
 
 
-def slow_mixed(led, rows, values, effects, cohort, ratio) -> np.ndarray:
+def slow_mixed(led, rows, values, effects, weights) -> np.ndarray:
     mixed = np.zeros(led.shape)
     for s in range(len(led)):
         mean = rows[s] @ values
@@ -168,7 +198,7 @@ def slow_mixed(led, rows, values, effects, cohort, ratio) -> np.ndarray:
         for a in range(led.shape[1]):
             slope = min(max(effects[s, a] / variance, -0.98 / (1 - mean)), 0.98 / mean)
             prior_row = rows[s] * (1 + slope * (values - mean))
-            weight = cohort[s, a] / (1 + ratio)
+            weight = weights[s, a]
             mixed[s, a] = (led[s, a] + weight * prior_row) / (led[s, a].sum() + weight)
     return mixed
 
@@ -183,11 +213,12 @@ def slow_values(moves: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     return values
 
 
-def slow_empirical_bayes(led, admissible, vectors, doses) -> np.ndarray:
+def slow_empirical_bayes(led, admissible, vectors, doses, masked) -> np.ndarray:
     recorded = led.sum(axis=2) > 0
     chosen = recorded & admissible
     rows, ratio = slow_state_rows(led, vectors), slow_ratio(led, chosen)
     cohort = np.maximum(led.sum(axis=2) / ratio, 20)
+    weights = cohort / (1 + ratio) / (1 if masked else slow_shown(led, cohort))
     values = slow_values(rows[:, None], np.ones((len(led), 1), dtype=bool))
     first = values[:-2]
     seen = first[recorded.any(axis=1)]
@@ -195,6 +226,6 @@ def slow_empirical_bayes(led, admissible, vectors, doses) -> np.ndarray:
     features = np.array([[[*dose, *(dose * score)] for dose in doses] for score in z])
     for _ in range(2):
         effects = slow_effects(led, rows, values, features, chosen, cohort)
-        mixed = slow_mixed(led, rows, values, effects, cohort, ratio)
+        mixed = slow_mixed(led, rows, values, effects, weights)
         values = slow_values(mixed, admissible)
     return mixed

@@ -22,7 +22,7 @@ from sepsis_rl.dynamics import (
     true_dynamics,
 )
 from sepsis_rl.dynamics.dose_effects import DoseEffects
-from sepsis_rl.dynamics.empirical_bayes import prior_weights
+from sepsis_rl.dynamics.prior_weights import prior_weights
 from sepsis_rl.dynamics.state_rows import count_outcomes
 from sepsis_rl.mdp import TabularMDP
 from sepsis_rl.planning import evaluate, value_iteration
@@ -30,44 +30,6 @@ from sepsis_rl.planning import evaluate, value_iteration
 # One state, entered once in an episode. Of 20 with each of two doses 2 and 18 survived; nobody has
 # had the third and fourth.
 ONCE = np.array([[[0, 2, 18], [0, 18, 2], [0, 0, 0], [0, 0, 0]]])
-
-
-def ratio_of(led: np.ndarray, chosen: np.ndarray | None = None) -> float:
-    outcomes = count_outcomes(counts_of(led))
-    k, weight = prior_weights(outcomes, led.any(axis=2) if chosen is None else chosen)
-    ratio = float((k / weight - 1)[0, 0])
-    np.testing.assert_allclose(k, np.maximum(led.sum(axis=2) / ratio, 20), rtol=1e-6)
-    np.testing.assert_allclose(weight, k / (1 + ratio), rtol=1e-6)
-    return ratio
-
-
-def test_prior_weights_by_hand() -> None:
-    # 50 and 60 of 100 survived, squared lengths .5 and .52; together .55, squared length .505.
-    # Between: 50 + 52 - 101 = 1. Within: (50 + 48) / 198 = 98 / 198. The ratio: 198 / 98 - 1.
-    led = np.zeros((2, 4, 4), dtype=int)
-    led[0, :2, 2:], led[0, 2, 2:] = [[50, 50], [60, 40]], [10, 0]
-    led[1, 0, 2:] = [70, 30]  # a state with one decision compares none
-    chosen = np.array([[True, True, False, False], [True, False, False, False]])
-    k, weight = prior_weights(count_outcomes(counts_of(led)), chosen)
-    # N / c is 98 for the two; of 10 / c and nothing, which are less than 20, 20; 70 + 30 again 98.
-    np.testing.assert_allclose(k, [[98, 98, 20, 20], [98, 20, 20, 20]], rtol=1e-9)
-    np.testing.assert_allclose(weight, k * 98 / 198, rtol=1e-9)
-    assert ratio_of(led, chosen) == pytest.approx(100 / 98)
-    # The third decision among the chosen, all of whose 10 survived, is further off.
-    assert ratio_of(led) > 2
-
-
-def test_prior_weights_at_their_limits() -> None:
-    led = np.zeros((1, 2, 3), dtype=int)
-    led[0, :, 1:] = [[30, 10], [60, 20]]
-    assert ratio_of(led) == pytest.approx(0.02)  # no difference
-    led[0, :, 1:] = [[1, 0], [0, 1]]
-    assert ratio_of(led) == pytest.approx(0.02)  # nothing to compare a difference with
-    # Always the same with one decision, and always another with the other: nothing is borrowed.
-    led[0, :, 1:] = [[1000, 0], [0, 1000]]
-    np.testing.assert_allclose(
-        outcomes_of(empirical_bayes_dynamics(counts_of(led))), led / 1000, atol=1e-9
-    )
 
 
 def test_one_state_by_hand() -> None:
@@ -115,7 +77,7 @@ def test_agrees_with_loops(n_states: int, near: bool, with_doses: bool, masked: 
     )
     # Where no action is allowed, all are.
     admissible = admissible | ~admissible.any(axis=1, keepdims=True)
-    expected = slow_empirical_bayes(led, admissible, vectors, doses * with_doses)
+    expected = slow_empirical_bayes(led, admissible, vectors, doses * with_doses, masked)
     np.testing.assert_allclose(outcomes_of(dynamics), expected, atol=1e-6)
 
 
