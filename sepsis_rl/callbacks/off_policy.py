@@ -48,7 +48,9 @@ class OffPolicyEvaluation(pl.Callback):
     def model(self, data: OfflineDataModule) -> SupportedValue:
         """What values policies by training and held-out episodes."""
         if self._model is None:
-            self._model = supported_value_of(data.counts, data.held_out, data.mdp)
+            self._model = supported_value_of(
+                data.counts, data.held_out, data.mdp, self.options.penalty
+            )
         return self._model
 
     def score(self, policies: Sequence[Policy], episodes: Episodes, **how: Any) -> OffPolicyScores:

@@ -5,6 +5,7 @@ Intervals are percentiles of a bootstrap over episodes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +29,7 @@ from sepsis_rl.ope.importance import (
     weighted_importance_sampling,
     weighted_per_decision_importance_sampling,
 )
-from sepsis_rl.ope.supported_value import SupportedValue, SupportedValues
+from sepsis_rl.ope.supported_value import PENALTY, SupportedValue, SupportedValues
 from sepsis_rl.policies import Policy, stack_policies
 
 Estimator = Literal["fqe", "fqe_zero", "wis", "is", "pdis", "wpdis", "dr", "wdr"]
@@ -61,6 +62,9 @@ class OffPolicyOptions:
         clip: Largest cumulative importance ratio; null for none.
         resamples: Number of bootstrap resamples behind an interval; 0 for no intervals.
         seed: Seed of the resamples.
+        penalty: What a decision that was recorded once costs in `supported_value`, in units of the
+            return; one recorded N times costs 1 / sqrt(N) of it. It decides between policies that
+            the records take for alike.
 
     Raises:
         InputError: A value is out of range.
@@ -70,6 +74,7 @@ class OffPolicyOptions:
     clip: float | None = None
     resamples: int = 200
     seed: int = 0
+    penalty: float = PENALTY
 
     def __post_init__(self) -> None:
         for name, accepted, holds in (
@@ -77,6 +82,7 @@ class OffPolicyOptions:
             ("clip", "a number above 0, or null", self.clip is None or self.clip > 0),
             ("resamples", "an integer from 0 upward", self.resamples >= 0),
             ("seed", "an integer from 0 upward", self.seed >= 0),
+            ("penalty", "a number from 0 upward", 0 <= self.penalty < math.inf),
         ):
             if not holds:
                 raise InputError(f"{name}={getattr(self, name)} cannot be used: give {accepted}")

@@ -114,7 +114,7 @@ class SupportedValue:
 
 
 def supported_value_of(
-    train: Counts, held_out: Transitions, mdp: TabularMDP | None = None
+    train: Counts, held_out: Transitions, mdp: TabularMDP | None, penalty: float
 ) -> SupportedValue:
     """What values policies by the records that they were trained on and by others together.
 
@@ -122,11 +122,12 @@ def supported_value_of(
         train: The former.
         held_out: The latter.
         mdp: As for `SupportedValue`.
+        penalty: Likewise.
 
     Raises:
         InputError: Rewards are not survival.
     """
-    return SupportedValue(train + held_out.counts(*train.pairs.shape), mdp)
+    return SupportedValue(train + held_out.counts(*train.pairs.shape), mdp, penalty)
 
 
 def resampled_values(
@@ -134,6 +135,7 @@ def resampled_values(
     parts: Sequence[Episodes],
     mdp: TabularMDP | None = None,
     *,
+    penalty: float = PENALTY,
     resamples: int = 40,
     seed: int = 0,
     advance: Callable[[int], Any] = lambda count: None,
@@ -147,6 +149,7 @@ def resampled_values(
         policies: What is compared.
         parts: Training and held-out episodes, each resampled by itself.
         mdp: As for `SupportedValue`.
+        penalty: Likewise.
         resamples: Number of samples.
         seed: Of the first part's; that of each other is one more.
         advance: Told of each sample done.
@@ -162,7 +165,7 @@ def resampled_values(
     values = []
     for drawn in zip(*draws, strict=True):
         samples = (one.sample(weights[None]) for one, weights in zip(counted, drawn, strict=True))
-        judge = SupportedValue(functools.reduce(operator.add, samples), mdp)
+        judge = SupportedValue(functools.reduce(operator.add, samples), mdp, penalty)
         values.append(judge.judge(policies))
         advance(1)
     return SupportedValues(

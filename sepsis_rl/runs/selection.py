@@ -144,7 +144,7 @@ def _choose(
         groups.setdefault(candidate.policy.probabilities.tobytes(), []).append(candidate)
     found = [group[0] for group in groups.values()]
     same = [len(group) for group in groups.values()]
-    model = supported_value_of(data.counts, data.held_out, data.mdp)
+    model = supported_value_of(data.counts, data.held_out, data.mdp, options.penalty)
     policies = [candidate.policy for candidate in found]
     scores = judge(policies, held_out, refit=False, model=model)
     values = criterion_values(scores, criterion)
@@ -178,5 +178,12 @@ def _replicates(
     with progress_bar() as progress:
         task = progress.add_task("Telling policies apart", total=resamples)
         advance = partial(progress.advance, task)
-        how = {"resamples": resamples, "seed": options.seed}
-        return resampled_values(policies, parts, data.mdp, **how, advance=advance)
+        return resampled_values(
+            policies,
+            parts,
+            data.mdp,
+            penalty=options.penalty,
+            resamples=resamples,
+            seed=options.seed,
+            advance=advance,
+        )

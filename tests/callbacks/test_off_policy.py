@@ -38,14 +38,13 @@ def trainer(data):
 
 def test_what_is_logged(data, trainer, module):
     """Estimates of every member on the held-out episodes; the intervals that cost little."""
-    OffPolicyEvaluation(epsilon=0.05, clip=1e-3, resamples=30, seed=3).on_validation_epoch_end(
-        trainer, module
-    )
+    how = {"epsilon": 0.05, "clip": 1e-3, "resamples": 30, "seed": 3}
+    OffPolicyEvaluation(**how, penalty=0.02).on_validation_epoch_end(trainer, module)
     expected = evaluate_off_policy(
         module.policies(),
         Episodes(data.held_out, 716, 25),
-        options=OffPolicyOptions(epsilon=0.05, clip=1e-3, resamples=30, seed=3),
-        model=SupportedValue(data.counts + data.held_out.counts(716, 25), data.mdp),
+        options=OffPolicyOptions(**how),
+        model=SupportedValue(data.counts + data.held_out.counts(716, 25), data.mdp, penalty=0.02),
     )
     unclipped = evaluate_off_policy(
         module.policies(),

@@ -277,6 +277,7 @@ def test_bad_arguments(episodes, options, message) -> None:
         *(("clip", value, "a number above 0, or null") for value in (0.0, -1.0, math.nan)),
         ("resamples", -1, "an integer from 0 upward"),
         ("seed", -1, "an integer from 0 upward"),
+        *(("penalty", value, "a number from 0 upward") for value in (-0.1, math.inf, math.nan)),
     ],
 )
 def test_options_out_of_range(name, value, accepted) -> None:

@@ -159,6 +159,25 @@ def test_which_the_records_cannot_tell_apart(select):
     assert f"Of these {which} keeps most to decisions that are often recorded" in out
 
 
+def test_the_price_of_rare_decisions_is_an_option(select):
+    """At ten lives for each nothing else counts, and on resampled episodes neither."""
+    select(SWEEP, BC, "--penalty=10", "--output=choice.json")
+    choice = json.loads(Path("choice.json").read_text())
+    found, scores = judged()
+    rarest = scores.supported.rarity
+    assert choice["chosen"]["name"] == found[rarest.argmin()].name
+    paid = scores.supported.modeled - 10 * rarest
+    for index, figures in enumerate(choice["select"]["policies"].values()):
+        assert figures["supported_value"] == pytest.approx(paid[index], abs=1e-9)
+    data = read_run(SWEEP).data
+    parts = [Episodes(part, 716, 25) for part in (data.train, data.held_out)]
+    first = np.argsort(-paid, kind="stable")[:10]
+    policies = [found[index].policy for index in first]
+    replicates = resampled_values(policies, parts, data.mdp, penalty=10, resamples=10)
+    close = first[alike(paid[first], replicates.value)]
+    assert choice["alike"] == [found[index].name for index in close]
+
+
 def test_one_policy_is_no_choice_and_few_episodes_make_a_guess(runs, lightning):
     one = ("--trainer.max_steps=1", "--trainer.val_check_interval=1")
     few = ("--data.held_out_episodes=49", "--trainer.logger.init_args.name=few")
