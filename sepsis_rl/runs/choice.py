@@ -106,8 +106,8 @@ def _anchored(choice: Choice) -> str:
         return ""
     value, low, high = (100 * figure for figure in choice.anchored)
     return (
-        f"By training and held-out episodes it is worth {value:.1f} % ({low:.1f}–{high:.1f}), a "
-        "figure that flatters, since they chose it."
+        f"By training and held-out episodes it is worth {value:.1f} % ({low:.1f}–{high:.1f}). "
+        "That flatters, since they chose it: of a hundred such intervals some 60 hold the truth."
     )
 
 
