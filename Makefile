@@ -103,11 +103,11 @@ reproduce-more: grid ## the same with four more data sets, and sizes, networks a
 choosing: $(STAMP) ## what choosing from records costs, by criterion and candidates; goes on after a stop
 	@$(BIN)/python benchmarks/choosing.py $(ARGS)
 
-scorecard: $(STAMP) ## the same, and estimates from records against the truth: half an hour
+scorecard: $(STAMP) ## the same, and estimates from records against the truth: a quarter of an hour
 	@$(BIN)/python benchmarks/choosing.py
 	@$(call run,scorecard-bc,bc,$(EVERY))
 	@$(call run,scorecard-cql,sweep,--model.alpha '$(SPREAD)' --model.seed 42 --model.actions all $(EVERY))
-	@$(BIN)/lightning scorecard $(call finished,scorecard-bc scorecard-cql) --output scorecard --data_sets 50 $(ARGS)
+	@$(BIN)/lightning scorecard $(call finished,scorecard-bc scorecard-cql) --output scorecard --data_sets 30 $(ARGS)
 
 marks: $(STAMP) ## what each way to learn is worth from 1,000, 5,000 and 50,000 episodes; goes on after a stop
 	@$(BIN)/python benchmarks/marks.py $(ARGS)
