@@ -103,8 +103,7 @@ reproduce-more: grid ## the same with four more data sets, and sizes, networks a
 choosing: $(STAMP) ## what choosing from records costs, by criterion and candidates; goes on after a stop
 	@$(BIN)/python benchmarks/choosing.py $(ARGS)
 
-scorecard: $(STAMP) ## the same, and estimates from records against the truth: a quarter of an hour
-	@$(BIN)/python benchmarks/choosing.py
+scorecard: $(STAMP) ## hold estimates from recorded data against the truth: a quarter of an hour
 	@$(call run,scorecard-bc,bc,$(EVERY))
 	@$(call run,scorecard-cql,sweep,--model.alpha '$(SPREAD)' --model.seed 42 --model.actions all $(EVERY))
 	@$(BIN)/lightning scorecard $(call finished,scorecard-bc scorecard-cql) --output scorecard --data_sets 30 $(ARGS)

@@ -169,7 +169,7 @@ def test_the_runs_of_the_scorecard(made, parsed):
     assert [config["trainer"]["logger"]["init_args"]["name"] for config in configs] == names
     assert all(config["checkpoint"]["save_top_k"] == -1 for config in configs)
     folders = [f"runs/{name}/version_*" for name in names]
-    assert scorecard == ["scorecard", *folders, "--output", "scorecard"]
+    assert scorecard == ["scorecard", *folders, "--output", "scorecard", "--data_sets", "30"]
 
 
 @pytest.mark.parametrize("place", ["", "model", "data", "evaluation", "checkpoint", "trainer"])
