@@ -31,7 +31,8 @@ def make_columns(seed=0, episodes=8):
             last = step == length - 1
             rows.append(
                 (episode, step, path[step], rng.integers(N_ACTIONS),
-                 float(last and episode % 2 and episode % 3 > 0), path[step + 1], last and episode % 3 > 0, last and episode % 3 == 0)
+                 float(last and episode % 2 and episode % 3 > 0), path[step + 1],
+                 last and episode % 3 > 0, last and episode % 3 == 0)
             )  # fmt: skip
     return {
         name: np.array(values, dtype=dtype)
