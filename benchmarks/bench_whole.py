@@ -21,6 +21,7 @@ import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from training import quiet_trainer
 
 from sepsis_rl import load_icu_sepsis
 from sepsis_rl.algorithms import CQL
@@ -53,17 +54,7 @@ def step_ms(data: OfflineDataModule, steps: int) -> float:
     """Median milliseconds of a step of a fit."""
     watch = Stopwatch()
     module = CQL(**SETTINGS, actions="admissible", value_range=(0.0, 1.0))
-    trainer = pl.Trainer(
-        max_steps=steps,
-        accelerator="cpu",
-        limit_val_batches=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[watch],
-    )
-    trainer.fit(module, data)
+    quiet_trainer(max_steps=steps, callbacks=[watch]).fit(module, data)
     return 1000 * statistics.median(watch.steps[WARM_UP:])
 
 

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import lightning.pytorch as pl
 import numpy as np
 import yaml
-from training import CONFIGS, trained
+from training import CONFIGS, quiet_trainer, trained
 
 from sepsis_rl.algorithms import BC, CQL, DQN, OfflineAlgorithm
 from sepsis_rl.baselines import (
@@ -107,17 +106,7 @@ def networks(seed: int) -> Iterator[Candidate]:
     for kind, (algorithm, changes) in NETWORKS.items():
         config = yaml.safe_load(Path(CONFIGS, f"{algorithm.__name__.lower()}.yaml").read_text())
         module = algorithm(**config["model"]["init_args"] | {"seed": 42, **changes})
-        trainer = pl.Trainer(
-            max_steps=STEPS,
-            accelerator="cpu",
-            limit_val_batches=0,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            gradient_clip_val=1.0,
-        )
-        trainer.fit(module, data)
+        quiet_trainer(max_steps=STEPS, gradient_clip_val=1.0).fit(module, data)
         yield from (Candidate(kind, policy) for policy in module.policies() if policy is not None)
 
 

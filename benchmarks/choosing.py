@@ -107,10 +107,9 @@ def judge(
         if size == HELD_OUT[0]:
             resampled = np.unique(np.concatenate(list(best.values())))
             parts = [Episodes(part, mdp.n_states, mdp.n_actions) for part in (data, held_out)]
-            drawn = resampled_values(
+            replicates = resampled_values(
                 [policies[i] for i in resampled], parts, mdp, resamples=RESAMPLES
             )
-            replicates = {index: place for place, index in enumerate(resampled)}, drawn
         for name, first in best.items():
             own = sets[name]
             lost = {
@@ -119,11 +118,11 @@ def judge(
             lost[CHANCE] = regret_of_chance(survival[own])
             spread = np.nan
             if replicates is not None:
-                columns = [replicates[0][index] for index in first]
-                close = first[alike(known.value[first], replicates[1].value[:, columns])]
+                columns = np.searchsorted(resampled, first)
+                close = first[alike(known.value[first], replicates.value[:, columns])]
                 safest = close[known.rarity[close].argmin()]
                 lost[SAFEST] = float(survival[own].max() - survival[safest])
-                spread = float(replicates[1].anchored[:, columns[0]].std(ddof=1))
+                spread = float(replicates.anchored[:, columns[0]].std(ddof=1))
             chosen = first[0]
             about = (known.value[chosen], known.anchored[chosen], spread, survival[chosen])
             nothing = (np.nan,) * len(about)

@@ -9,6 +9,9 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
 
 from sepsis_rl.cli import main
 
@@ -19,6 +22,19 @@ _UNWATCHED = (
     "--checkpoint.save_top_k=1",
     "--trainer.enable_progress_bar=false",
 )
+
+
+def quiet_trainer(**options: Any) -> pl.Trainer:
+    """A trainer on the CPU that evaluates, writes and shows nothing."""
+    return pl.Trainer(
+        accelerator="cpu",
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **options,
+    )
 
 
 def trained(name: str, config: str, *options: str, runs: Path) -> Path:

@@ -72,9 +72,8 @@ def check_rules(
         refuse(rows.reward != entered, "reward is that of entering next_observation")
     if survival:
         # A row that is cut off goes on: what it pays would be expected of its next state again.
-        paid = rows.terminated & (rows.reward == 1)
-        rule = "reward is 0, or 1 where a stay that was survived is terminated"
-        refuse(~paid & (rows.reward != 0), rule)
+        odd = (rows.reward != 0) & ~(rows.terminated & (rows.reward == 1))
+        refuse(odd, "reward is 0, or 1 where a stay that was survived is terminated")
     if rows.provenance.episodes != rows.n_episodes:
         raise InputError(
             f"{where}: its provenance says {rows.provenance.episodes:,} episodes and it holds "

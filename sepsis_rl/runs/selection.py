@@ -85,10 +85,8 @@ def select(
         f"--ckpt_path {shown(chosen.checkpoint)} --member {chosen.member}"
     )
     if data.path is not None:
-        settings = chosen.member_name.split(",") if chosen.member_name else []
-        words = [
-            f"--model.{setting}" for setting in (*settings, *(["share=null"] * bool(settings)))
-        ]
+        settings = [*chosen.member_name.split(","), "share=null"] if chosen.member_name else []
+        words = [f"--model.{setting}" for setting in settings]
         words += [f"--data.{part}_share=0.01" for part in ("held_out", "report")]
         tell(f"From nearly all records: lightning fit --config {config} {' '.join(words)}")
     tell(NOT_FOR_CLINICAL_USE)
