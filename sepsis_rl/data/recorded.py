@@ -106,10 +106,10 @@ class RecordedEpisodes:
             ("report_episodes", 1),
             ("report_seed", 0),
         ):
-            if getattr(self, name) < least:
+            if not least <= getattr(self, name) < 2**63:
                 raise InputError(
                     f"data.{name}={getattr(self, name)} cannot be used: give an integer from "
-                    f"{least} upward"
+                    f"{least} to 2**63 - 1"
                 )
         shares = (self.held_out_share, self.report_share)
         for name, share in zip(("held_out_share", "report_share"), shares, strict=True):
@@ -216,7 +216,8 @@ class RecordedEpisodes:
             for episodes, seed in self._simulated:
                 self._simulator.make(episodes, seed)
         elif not self.path.is_file():
-            raise InputError(f"data.path={self.path}: there is no such file")
+            what = "it is no file" if self.path.exists() else "there is no such file"
+            raise InputError(f"data.path={self.path}: {what}")
 
     def load(self) -> None:
         """Reads and checks the episodes, once.
@@ -250,9 +251,9 @@ def _check_sizes(
 ) -> tuple[int, int] | None:
     """Numbers of states and actions of a table's own; None for ICU-Sepsis's."""
     for name, value, least in (("n_states", n_states, 1), ("n_actions", n_actions, 2)):
-        if value is not None and value < least:
+        if value is not None and not least <= value < 2**31:
             raise InputError(
-                f"data.{name}={value} cannot be used: give an integer from {least} upward"
+                f"data.{name}={value} cannot be used: give an integer from {least} to 2**31 - 1"
             )
     if (n_states is None) != (n_actions is None):
         raise InputError(

@@ -14,6 +14,7 @@ import pandas as pd
 
 from sepsis_rl.data.rules import name_rows
 from sepsis_rl.data.transitions import COLUMNS, Provenance, Transitions
+from sepsis_rl.display import tell
 from sepsis_rl.errors import InputError
 
 REQUIRED: Final = ("episode", "observation", "action", "reward")
@@ -28,7 +29,9 @@ def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Transiti
     What a table need not have is derived: `step` counts the rows of an episode, `next_observation`
     is the observation of the following row, and an episode ends, `terminated`, with its last row
     unless `truncated` says that it was cut off there. An episode's last `next_observation` may be
-    missing; it is then the row's own observation, which a terminated row never uses.
+    missing. It is then the row's own observation, which a terminated row never uses; a row that was
+    cut off there is left out, since nobody knows what its decision led to, and the row before it
+    is the one that was cut off.
 
     Args:
         path: A CSV or Parquet file.
@@ -61,21 +64,35 @@ def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Transiti
     }
     terminated = ended.get("terminated", is_last & ~ended.get("truncated", ~is_last))
     truncated = ended.get("truncated", is_last & ~terminated)
+    following, is_missing = _next_observation(given, observation, is_last, path)
+    unknown = is_missing & truncated & ~terminated
+    truncated |= np.append(unknown[1:], False) & ~is_last
+    columns = {
+        "episode": episode,
+        "step": step,
+        "observation": observation,
+        "action": _integers(given["action"], path),
+        "reward": _rewards(given["reward"], path),
+        "next_observation": following,
+        "terminated": terminated,
+        "truncated": truncated,
+    }
+    if unknown.any():
+        tell(
+            f"Note: {path}: stays that were cut off without a next_observation: "
+            f"{int(unknown.sum()):,}. The last decision of each is left out, since what it led to "
+            "is not recorded",
+            error=True,
+        )
+        columns = {name: column[~unknown] for name, column in columns.items()}
     return Transitions(
-        episode=episode,
-        step=step,
-        observation=observation,
-        action=_integers(given["action"], path),
-        reward=_numbers(given["reward"]).astype(np.float32),
-        next_observation=_next_observation(given, observation, is_last, path),
-        terminated=terminated,
-        truncated=truncated,
+        **columns,
         provenance=Provenance(
             environment_id="table",
             environment_version="",
             policy="recorded",
             seed=None,
-            episodes=int(is_last.sum()),
+            episodes=len(np.unique(columns["episode"])),
             source=path.name,
         ),
     )
@@ -86,13 +103,24 @@ def _next_observation(
     observation: npt.NDArray[np.int64],
     is_last: npt.NDArray[np.bool_],
     path: Path,
-) -> npt.NDArray[np.int64]:
-    """The column, or else the next row's state; its own where the last row of a stay has none."""
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """The column, or else the next row's state; and which last rows have none but their own."""
     if "next_observation" not in given:
-        return np.where(is_last, observation, np.roll(observation, -1))
+        return np.where(is_last, observation, np.roll(observation, -1)), is_last
     column = given["next_observation"]
-    follows = np.where(is_last & column.isna(), observation, _numbers(column))
-    return _integers(pd.Series(follows, name=column.name), path)
+    is_missing = is_last & np.asarray(column.isna())
+    follows = np.where(is_missing, observation, _numbers(column))
+    return _integers(pd.Series(follows, name=column.name), path), is_missing
+
+
+def _rewards(column: pd.Series[Any], path: Path) -> npt.NDArray[np.float32]:
+    """The column as float32, which must not take a number beside 0 or 1 for it."""
+    values = _numbers(column)
+    with np.errstate(over="ignore"):  # too large for float32 is infinite, and refused later
+        rewards = values.astype(np.float32)
+    beside = np.isin(rewards, (0, 1)) & (rewards != values)
+    _refuse(beside, path, f"column {column.name} is 0 or 1, and not a number beside it")
+    return rewards
 
 
 def _read(path: Path, episode: str) -> pd.DataFrame:
@@ -100,6 +128,8 @@ def _read(path: Path, episode: str) -> pd.DataFrame:
     try:
         if path.name.lower().endswith(".parquet"):
             frame = pd.read_parquet(path)
+            if any(name is not None for name in frame.index.names):
+                frame = frame.reset_index(allow_duplicates=True)  # columns that pandas set aside
             header = frame.columns = frame.columns.map(str)
         else:
             header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[

@@ -90,11 +90,13 @@ def test_data_before_setup_is_an_error():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"episodes": 0}, r"data\.episodes=0 .* from 1 upward"),
+        ({"episodes": 0}, r"data\.episodes=0 .* from 1 to 2\*\*63 - 1"),
         ({"held_out_episodes": 0}, r"data\.held_out_episodes=0"),
         ({"batch_size": 0}, r"data\.batch_size=0"),
-        ({"seed": -1}, r"data\.seed=-1 .* from 0 upward"),
+        ({"seed": -1}, r"data\.seed=-1 .* from 0 to 2\*\*63 - 1"),
         ({"held_out_seed": -1}, r"data\.held_out_seed=-1"),
+        # 42 modulo 2**64: the training episodes themselves.
+        ({"held_out_seed": 2**64 + 42}, r"data\.held_out_seed=18446744073709551658"),
         ({"held_out_share": 0.0}, r"data\.held_out_share=0\.0"),
         ({"held_out_share": 1.0}, r"data\.held_out_share=1\.0"),
         ({"held_out_share": float("nan")}, r"data\.held_out_share=nan"),

@@ -42,14 +42,14 @@ def write(tmp_path):
 def test_what_follows_from_the_rows_is_derived(write, suffix):
     data = read_table(write(suffix=suffix), NAMES)
     expected = {
-        "episode": [0, 0, 1, 1, 1, 2],
-        "step": [0, 1, 0, 1, 2, 0],
-        "observation": STAYS["cluster"],
-        "action": STAYS["dose"],
-        "reward": STAYS["reward"],
-        "next_observation": [1, 1, 0, 0, 0, 1],
-        "terminated": [False, True, False, False, True, False],
-        "truncated": [False, False, False, False, False, True],
+        "episode": [0, 0, 1, 1, 1],
+        "step": [0, 1, 0, 1, 2],
+        "observation": STAYS["cluster"][:5],
+        "action": STAYS["dose"][:5],
+        "reward": STAYS["reward"][:5],
+        "next_observation": [1, 1, 0, 0, 0],
+        "terminated": [False, True, False, False, True],
+        "truncated": [False] * 5,
     }
     for name, values in expected.items():
         np.testing.assert_array_equal(getattr(data, name), values, err_msg=name)
@@ -63,9 +63,21 @@ def test_what_follows_from_the_rows_is_derived(write, suffix):
 def test_without_a_word_on_their_ends_all_episodes_terminate(write, changes, cut_off):
     """What does not terminate is truncated."""
     names = {name: NAMES[name] for name in ("episode", "observation", "action")}
-    data = read_table(write(changes), names)
+    data = read_table(write({"next_observation": [1, 0, 0, 0, 0, 0], **changes}), names)
     np.testing.assert_array_equal(data.terminated, [0, 1, 0, 0, 1, not cut_off])
     np.testing.assert_array_equal(data.truncated, [0, 0, 0, 0, 0, cut_off])
+
+
+@pytest.mark.parametrize("following", [{}, {"next_observation": [1, None, 0, 0, None, None]}])
+def test_what_the_last_decision_before_a_cut_led_to_is_not_made_up(write, following, capsys):
+    """Stay s4 is cut off too: its last decision goes, and the one before leads to its state."""
+    data = read_table(write({"cut_off": [0, 0, 0, 0, 1, 1], **following}), NAMES)
+    assert data.observation.tolist() == [0, 1, 2, 0]
+    assert data.next_observation.tolist() == [1, 1, 0, 0]
+    assert data.terminated.tolist() == [False, True, False, False]
+    assert data.truncated.tolist() == [False, False, False, True]
+    check_rules(data, 3, 3)
+    assert "without a next_observation: 2." in capsys.readouterr().err
 
 
 def test_a_next_observation_that_is_there_is_used(write):
@@ -94,6 +106,7 @@ def test_a_data_set_survives_the_way_through_a_table(tmp_path, suffix, mdp):
         ({"stay": ["a", "b", "b", "a", "a", "c"]}, "row 3: rows stand in the order"),
         ({"cut_off": [0, 0, 0, 0, 0, 2]}, "row 5: column cut_off is true or false"),
         ({"reward": [0, 0, 0, 0, "alive", 0]}, "row 4: reward is a finite number"),
+        ({"reward": [1e-50, 0, 0, 0, 1 - 1e-9, 0]}, "row 0, 4: column reward is 0 or 1, and not"),
         ({"step": [0, 1, 0, 2, 3, 0]}, "row 3, 4: step counts 0, 1, 2"),
         ({"next_observation": [None, 1, 0, 0, 0, 1]}, "row 0: column next_observation is a whole"),
     ],
@@ -130,6 +143,16 @@ def test_columns_of_parquet_with_numbers_for_names(tmp_path):
     pd.DataFrame(index=[0]).to_parquet(path)
     with pytest.raises(InputError, match="it has none"):
         read_table(path)
+
+
+def test_a_column_that_pandas_keeps_as_an_index_is_a_column(write):
+    path = write({"next_observation": [1, 2, 0, 0, 2, 0]}, "parquet")
+    pd.read_parquet(path).set_index("next_observation").to_parquet(path)
+    assert read_table(path, NAMES).next_observation.tolist() == [1, 2, 0, 0, 2, 0]
+    frame = pd.read_parquet(path)
+    frame.assign(next_observation=0).to_parquet(path)
+    with pytest.raises(InputError, match="two columns are named next_observation"):
+        read_table(path, NAMES)
 
 
 def test_a_list_names_no_episode(write):
