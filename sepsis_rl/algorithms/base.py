@@ -175,9 +175,10 @@ class OfflineAlgorithm(Population):
         """
         if self.schedule == "cosine" and trainer.max_steps < 1:
             raise InputError("model.schedule=cosine needs trainer.max_steps, which is not given")
-        if trainer.precision == "16-mixed":  # fused Adam unscales after the clipping
+        if trainer.precision not in ("32-true", "bf16-mixed"):
+            # Of 16-mixed, fused Adam unscales the gradients after the clipping.
             raise InputError(
-                "trainer.precision=16-mixed cannot be used: give 32-true or bf16-mixed"
+                f"trainer.precision={trainer.precision} cannot be used: give 32-true or bf16-mixed"
             )
         if trainer.gradient_clip_algorithm == "value":
             raise InputError(

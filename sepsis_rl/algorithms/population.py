@@ -49,8 +49,13 @@ class Population(pl.LightningModule):
         """
         given = self.hparams[name]
         for value in given if isinstance(given, list | tuple) else [given]:
-            if not holds(value):
-                raise InputError(f"model.{name}={value} cannot be used: give {accepted}")
+            try:
+                is_accepted = holds(value)
+            except TypeError:  # null is no number to compare with
+                is_accepted = False
+            if not is_accepted:
+                shown = "null" if value is None else value
+                raise InputError(f"model.{name}={shown} cannot be used: give {accepted}")
 
     def register_setting(self, name: str) -> None:
         """Keeps a scalar of all members as a buffer of shape (members, 1), which moves along."""

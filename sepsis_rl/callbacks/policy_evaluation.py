@@ -51,6 +51,10 @@ class PolicyEvaluation(pl.Callback):
     ) -> None:
         if patients < 1:
             raise InputError(f"evaluation.patients={patients} cannot be used: give at least 1")
+        if not 0 <= seed < 2**63:
+            raise InputError(
+                f"evaluation.seed={seed} cannot be used: give an integer from 0 to 2**63 - 1"
+            )
         if strategy not in STRATEGIES:
             raise InputError(
                 f"evaluation.strategy={strategy} cannot be used: give one of {list(STRATEGIES)}"

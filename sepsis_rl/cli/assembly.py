@@ -29,7 +29,9 @@ from sepsis_rl.callbacks import (
     Results,
 )
 from sepsis_rl.callbacks.announcement import Announcement
+from sepsis_rl.callbacks.monitors import check_monitors
 from sepsis_rl.callbacks.policy_evaluation import find_callback
+from sepsis_rl.cli.limits import check_values
 from sepsis_rl.cli.main import TRAINING_COMMANDS
 from sepsis_rl.cli.training_parser import HelpAll, TrainingParser
 from sepsis_rl.data.batches import check_batch_size
@@ -127,7 +129,8 @@ class SepsisCLI(LightningCLI):
         """Does nothing: what the config says beats what the checkpoint holds."""
 
     def before_instantiate_classes(self) -> None:
-        """Lets only `fit` write a run folder."""
+        """Checks values that no type checks, and lets only `fit` write a run folder."""
+        check_values(self.config[str(self.subcommand)].as_dict())
         if self.subcommand != "fit":
             self.save_config_callback = None
 
@@ -161,8 +164,9 @@ class SepsisCLI(LightningCLI):
         kwargs = {"plugins": [self.checkpoint_io, *plugins], **kwargs}
         try:
             trainer = super().instantiate_trainer(**kwargs)
-        except (MisconfigurationException, ValueError) as error:
-            if not re.search("accelerator|device|backend|gpu", str(error), re.IGNORECASE):
+        # ImportError: of an accelerator's package.
+        except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
+            if not re.search("accelerator|device|backend|gpu|xla", str(error), re.IGNORECASE):
                 raise InputError(f"trainer: {error}") from error
             found = "cuda" if torch.cuda.is_available() else "cpu"
             raise InputError(
@@ -182,6 +186,7 @@ class SepsisCLI(LightningCLI):
         """Finds the checkpoint to go on from, and goes on in its folder."""
         check_batch_size(self.datamodule.batch_size, self.trainer.world_size)
         self.model.check_fit(self.trainer, self.datamodule)
+        check_monitors(self.trainer, self.model, self.datamodule)
         path = self._resolve_checkpoint()
         if path is None:
             self._prepare_data()

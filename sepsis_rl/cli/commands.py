@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser, Namespace
 
 from sepsis_rl.cli.help import Option, options_of, print_options
+from sepsis_rl.cli.limits import check_values
 from sepsis_rl.cli.messages import explain, input_error_behind, option_names
 from sepsis_rl.cli.quiet import quiet
 from sepsis_rl.data.collection import PolicyName, behavior_policy, collect
@@ -158,7 +159,9 @@ class _Parser(ArgumentParser):
             self.print_help()  # while it parses, jsonargparse does not know what is required
             self.exit()
         switches = {f"--{a.dest}" for a in self._actions if a.metavar == "{true,false}"}
-        return self.parse_args([f"{w}=true" if w in switches else w for w in words])
+        options = self.parse_args([f"{w}=true" if w in switches else w for w in words])
+        check_values(options.as_dict())
+        return options
 
     def print_help(self, file: Any = None) -> None:
         """Prints the description, and all options with their defaults."""

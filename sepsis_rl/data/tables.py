@@ -67,7 +67,7 @@ def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Transiti
     following, is_missing = _next_observation(given, observation, is_last, path)
     unknown = is_missing & truncated & ~terminated
     truncated |= np.append(unknown[1:], False) & ~is_last
-    columns = {
+    rows: dict[str, npt.NDArray[Any]] = {
         "episode": episode,
         "step": step,
         "observation": observation,
@@ -84,15 +84,15 @@ def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Transiti
             "is not recorded",
             error=True,
         )
-        columns = {name: column[~unknown] for name, column in columns.items()}
+        rows = {name: column[~unknown] for name, column in rows.items()}
     return Transitions(
-        **columns,
+        **rows,
         provenance=Provenance(
             environment_id="table",
             environment_version="",
             policy="recorded",
             seed=None,
-            episodes=len(np.unique(columns["episode"])),
+            episodes=len(np.unique(rows["episode"])),
             source=path.name,
         ),
     )

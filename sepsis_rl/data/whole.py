@@ -97,7 +97,9 @@ class WholeBatch:
         Returns:
             (members, states, n_actions).
         """
-        followed: Tensor = self.mixture @ (self.rows @ next_value.T)
+        # Sparse products have no 16-bit form on the CPU.
+        with torch.autocast(next_value.device.type, enabled=False):
+            followed: Tensor = self.mixture @ (self.rows @ next_value.float().T)
         return self.rewards + gamma.unsqueeze(-1) * followed.T.reshape(-1, *self.rewards.shape)
 
     def mean(self, values: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -46,6 +46,25 @@ FIT_REFUSES = {
     "unknown strategy": (["--trainer.strategy=chess"], ["strategy", "chess"]),
     "unknown precision": (["--trainer.precision=9"], ["precision", "9"]),
     "clipping by value": (["--trainer.gradient_clip_algorithm=value"], ["algorithm=value", "norm"]),
+    "climbing": (["--trainer.gradient_clip_val=-1"], ["gradient_clip_val=-1", "from 0 upward"]),
+    "logs never": (["--trainer.log_every_n_steps=-1"], ["log_every_n_steps=-1", "from 0"]),
+    "no batches": (
+        ["--trainer.accumulate_grad_batches=0"],
+        ["accumulate_grad_batches=0", "from 1"],
+    ),
+    "share of no end": (["--trainer.overfit_batches=0.5"], ["overfit_batches=0.5", "integer"]),
+    "half precision": (["--trainer.precision=16-true"], ["precision=16-true", "bf16-mixed"]),
+    "spawned processes": (["--trainer.strategy=ddp_spawn"], ["strategy=ddp_spawn", "auto, ddp"]),
+    "devices of no number": (["--trainer.devices=abc"], ["trainer.devices=abc"]),
+    "missing accelerator": (["--trainer.accelerator=tpu"], ["trainer.accelerator=tpu"]),
+    "monitors nothing": (["--checkpoint.monitor=nope"], ["monitor=nope", "ope/supported_value"]),
+    "broken file name": (["--checkpoint.filename={"], ["checkpoint.filename={", "{step}"]),
+    "patients of no seed": (["--evaluation.seed=-1"], ["evaluation.seed=-1", "from 0"]),
+    "no number": (["--model.gamma=null"], ["model.gamma=null", "[0, 1]"]),
+    "beyond all use": ([f"--data.episodes={2**63}"], ["data.episodes=9223372036854775808"]),
+    "end of a text": (["--data.path=a\0b"], ["data.path", "control characters"]),
+    "endless text": (["--data.path=" + 9999 * "a"], ["data.path=aaa", "9,999 characters"]),
+    "folder for a file": (["--data.path=."], ["data.path=.", "it is no file"]),
     "schedule without an end": (["--trainer.max_steps=-1"], ["schedule=cosine", "max_steps"]),
     "mask without its name": (["--model.min_action_count=3"], ["min_action_count", "admissible"]),
     "dynamics of rows": (["--data.batch_size=64"], ["data.dynamics=empirical_bayes", "all"]),
@@ -81,7 +100,7 @@ def test_more_gpus_than_there_are_are_refused(lightning, tmp_path):
 
 def test_too_little_memory_is_told(lightning):
     """More than the address space has."""
-    ran = lightning("fit", "bc", "--model.hidden_dims=[100000000000000]")
+    ran = lightning("fit", "bc", "--model.hidden_dims=[1000000000000]")
     assert ran.code == 1
     assert "Traceback" not in ran.err
     error = ran.err.splitlines()[-1]
