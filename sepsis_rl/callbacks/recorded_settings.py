@@ -10,12 +10,17 @@ from typing import Any, Final
 import lightning.pytorch as pl
 
 RECORDED: Final = (
+    "checkpoint.mode",
+    "checkpoint.monitor",
     "data.",
     "evaluation.",
     "ope.",
     "trainer.accumulate_grad_batches",
+    "trainer.deterministic",
     "trainer.gradient_clip_algorithm",
     "trainer.gradient_clip_val",
+    "trainer.limit_",
+    "trainer.overfit_batches",
     "trainer.precision",
     "trainer.val_check_interval",
 )

@@ -33,13 +33,14 @@ from sepsis_rl.callbacks.monitors import check_monitors
 from sepsis_rl.callbacks.policy_evaluation import find_callback
 from sepsis_rl.cli.limits import check_values
 from sepsis_rl.cli.main import TRAINING_COMMANDS
-from sepsis_rl.cli.training_parser import HelpAll, TrainingParser
+from sepsis_rl.cli.training_parser import HelpAll, TrainingParser, configs_first
 from sepsis_rl.data.batches import check_batch_size
 from sepsis_rl.data.datamodule import OfflineDataModule
-from sepsis_rl.display import tell
+from sepsis_rl.display import shown, tell
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import free_path
 from sepsis_rl.loggers import RunLogger
+from sepsis_rl.runs.branches import keep_best, set_aside_abandoned
 from sepsis_rl.runs.checkpoints import (
     SafeCheckpointIO,
     compare_schedules,
@@ -76,7 +77,10 @@ class SepsisCLI(LightningCLI):
             parser_kwargs={"parser_mode": "omegaconf+", words[0]: command},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            args=["--print_config=comments" if w == "--print_config" else w for w in words],
+            args=[
+                "--print_config=comments" if w == "--print_config" else w
+                for w in configs_first(words)
+            ],
         )
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
@@ -197,6 +201,10 @@ class SepsisCLI(LightningCLI):
         for difference in compare_schedules(checkpoint, self.model, self.trainer.max_steps):
             tell(f"Note: {difference}", error=True)
         self._prepare_data()
+        for callback in self.trainer.checkpoint_callbacks:
+            state = checkpoint.get("callbacks", {}).get(callback.state_key)
+            if isinstance(callback, ModelCheckpoint) and state:
+                keep_best(state, callback.save_top_k, callback.mode)
         step = int(checkpoint["global_step"])
         folder = run_folder(path)
         version = "" if folder is None else folder.name.removeprefix("version_")
@@ -211,6 +219,10 @@ class SepsisCLI(LightningCLI):
             if writer := find_callback(self.trainer, SaveConfigCallback):
                 config = free_path(folder / f"config-from-step-{step}.yaml")
                 writer.config_filename = config.name
+            if self.trainer.is_global_zero and (
+                aside := set_aside_abandoned(folder, Path(path), step)
+            ):
+                tell(f"What the run did after that step is in {shown(aside)} now")
         tell(f"Going on from step {step:,} of {path}")
         if step >= self.trainer.max_steps > 0:
             tell(

@@ -9,11 +9,15 @@ from __future__ import annotations
 import math
 import string
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
+
+import yaml
 
 from sepsis_rl.errors import InputError
 
 _LONGEST: Final = 4096  # of a path on Linux
+_MOST_VALUES: Final = 10_000
 _LARGEST: Final = 2**40  # of what is counted; beyond it products of two sizes overflow
 
 
@@ -93,6 +97,39 @@ def check_values(config: Mapping[str, Any]) -> None:
         accepted, holds = LIMITS.get(name, ("", _anything))
         if not holds(value):
             raise InputError(f"{name}={value} cannot be used: give {accepted}")
+
+
+def check_config(path: Path) -> None:
+    """Checks that a file is a config, before the parser reads it.
+
+    Args:
+        path: A YAML file.
+
+    Raises:
+        InputError: It is no text, no mapping, or a small text that aliases make a huge config of.
+    """
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"it cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError, ValueError) as error:
+        where = " ".join(str(error).split())[:200]
+        raise InputError(f"it is no YAML text in UTF-8: {where}") from error
+    if not isinstance(config, dict):
+        raise InputError("it holds no settings; accepted: a config such as configs/cql.yaml")
+    if _size(config, {}) > _MOST_VALUES:
+        raise InputError(f"its aliases make more than {_MOST_VALUES:,} values of it")
+
+
+def _size(value: Any, known: dict[int, int]) -> int:
+    """How many values there are, those behind an alias counted each time."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = _MOST_VALUES + 1  # an alias of what it is in has no end
+        below = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_size(part, known) for part in below)
+    return known[id(value)]
 
 
 def _anything(value: Any) -> bool:

@@ -38,6 +38,9 @@ def explain(message: str, options: Iterable[str]) -> str:
         return "there is no model: give --config FILE, such as configs/cql.yaml"
     if re.search(r"arguments are required: runs$", message):
         return "the command needs runs, such as runs/sweep/version_0"
+    config = re.search(r"^Unexpected config: ?(.*)|File does not exist: '(.*)'$", message)
+    if config is not None:
+        return f"--config {config[1] or config[2] or repr('')}: there is no such file"
     key = re.search(r'key "([^"]+)"', message)
     subtypes = re.search(r"Subtypes: \[(.*)\]", message)
     value = re.search(r"Given value: (.*)", message) or re.search(r"Got value: (.*)", message)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from argparse import SUPPRESS, Action
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from lightning.pytorch.cli import LightningArgumentParser
 
 from sepsis_rl.cli.help import Option, SentenceFormatter, merged, options_of, print_options
+from sepsis_rl.cli.limits import check_config
 from sepsis_rl.cli.messages import explain, input_error_behind, option_names
 from sepsis_rl.errors import InputError
 from sepsis_rl.loggers import RunLogger
@@ -50,8 +52,9 @@ class TrainingParser(LightningArgumentParser):
         raise input_error_behind(ex) or InputError(explain(message, [*models, *option_names(self)]))
 
     def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Says in which file the error is."""
+        """Reads a config that may come from anybody, and says in which file an error is."""
         try:
+            check_config(Path(cfg_path))
             return super().parse_path(cfg_path, *args, **kwargs)
         except InputError as error:
             raise InputError(f"{cfg_path}: {error}") from error
@@ -115,3 +118,21 @@ def _class_parser(cls: type, prefix: str) -> ArgumentParser:
 def _model_options() -> dict[str, dict[str, Option]]:
     """By algorithm, the options of its constructor by key."""
     return {name: options_of(_class_parser(cls, "model")) for name, cls in ALGORITHMS.items()}
+
+
+def configs_first(words: list[str]) -> list[str]:
+    """The words of a command line with its `--config FILE` first, which the others override.
+
+    Args:
+        words: The command, and its options in any order.
+    """
+    command, *options = words
+    configs: list[str] = []
+    others: list[str] = []
+    while options:
+        word = options.pop(0)
+        found = configs if word == "--config" or word.startswith("--config=") else others
+        found.append(word)
+        if word == "--config" and options:
+            configs.append(options.pop(0))
+    return [command, *configs, *others]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from run_folders import assert_refused, files
 
 from sepsis_rl.cli.main import OTHER_COMMANDS, TRAINING_COMMANDS
@@ -108,17 +109,37 @@ def test_too_little_memory_is_told(lightning):
     assert "allocate" in error
 
 
+def test_the_command_line_wins_wherever_it_stands(lightning, tmp_path):
+    path = tmp_path / "one.yaml"
+    path.write_text("data: {seed: 7}\n")
+    words = ["--data.seed=5", f"--config={CONFIGS / 'bc.yaml'}", "--config", str(path)]
+    ran = lightning.main("fit", *words, "--trainer.max_steps=3", "--print_config")
+    config = yaml.safe_load(ran.out)
+    assert (config["data"]["seed"], config["trainer"]["max_steps"]) == (5, 3)
+
+
 def test_fit_needs_a_config(lightning, tmp_path):
     assert_refused(lightning.main("fit"), "model", "config")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    "text", ["model: [", "- a\n- list\n", "just a word", "\x00\x01", "model: ${...nowhere}\n"]
+    "text",
+    [
+        *(b"model: [", b"- a\n- list\n", b"just a word", b"\x00\x01", b"model: ${...nowhere}\n"),
+        *(b"", b"null", b"model: \xff\n"),
+        # Nine times nine times ... of nothing.
+        b"\n".join(
+            [
+                b"a0: &a0 [x]",
+                *(b"a%d: &a%d [%s]" % (i, i, b"*a%d, " % (i - 1) * 9) for i in range(1, 12)),
+            ]
+        ),
+    ],
 )
 def test_a_malformed_config_is_refused(lightning, tmp_path, text):
     path = tmp_path / "bad.yaml"
-    path.write_text(text)
+    path.write_bytes(text)
     assert_refused(lightning.main("fit", f"--config={path}"))
     assert list(tmp_path.iterdir()) == [path]
 

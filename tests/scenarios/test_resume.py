@@ -11,6 +11,7 @@ import yaml
 from comparing import age, assert_equal, assert_same_state, last, scalars, story
 
 from sepsis_rl.callbacks import PolicyEvaluation
+from sepsis_rl.runs.untrusted import read_checkpoint
 
 STEPS = 20  # in all; evaluated and saved every 4
 SWEEP = [
@@ -138,11 +139,37 @@ def test_going_on_from_an_earlier_checkpoint(fit):
     run = Path("runs/cql/version_0")
     assert last(run)["global_step"] == 8
     assert last(run)["hyper_parameters"]["alpha"] == 2.0
-    assert {p.name for p in (run / "checkpoints").glob("last*")} == {"last.ckpt"}
+    folder = run / "checkpoints"
+    assert {p.name for p in folder.iterdir()} == {
+        *("last.ckpt", "step=4.ckpt", "step=8.ckpt", "abandoned-4")
+    }
+    # The branch that was left is whole, and nobody's.
+    assert {p.name for p in (folder / "abandoned-4").iterdir()} == {
+        *("last.ckpt", "step=8.ckpt", "step=12.ckpt", "metrics.json")
+    }
+    assert read_checkpoint(folder / "abandoned-4/last.ckpt")["global_step"] == 12
     assert [entry["step"] for entry in story(run)] == [4, 8]
     assert [step for step, _ in scalars(run)[".", "val/survival_exact"]] == [4, 8]
     ran = fit("cql", "--ckpt_path=last", "--model.alpha=2.0", "--trainer.max_steps=9")
     assert "step 8" in ran.out
+
+
+@pytest.mark.parametrize("kept", [1, 2])
+def test_going_on_with_fewer_best_checkpoints(fit, kept):
+    """There are two, and the third one is better or is not."""
+    fit("cql", "--trainer.max_steps=8", "--model.schedule=constant")
+    words = (f"--checkpoint.save_top_k={kept}", "--model.schedule=constant")
+    fit("cql", "--ckpt_path=last", "--trainer.max_steps=16", *words)
+    (state,) = (
+        state
+        for state in last("runs/cql/version_0")["callbacks"].values()
+        if isinstance(state, dict) and "best_k_models" in state
+    )
+    scores = state["best_k_models"]
+    assert len(scores) == kept
+    assert all(Path(path).is_file() for path in scores)
+    assert state["kth_value"] == min(scores.values())
+    assert state["best_model_score"] == max(scores.values())
 
 
 def test_going_on_leaves_the_first_config(fit):
@@ -182,8 +209,11 @@ DIFFERENT = {
     "model.tau": (0.2, 1.0),
     "data.batch_size": ("all", 64),
     "data.dynamics": ("empirical_bayes", "counts"),
+    "checkpoint.monitor": ("ope/supported_value", "ope/fqe"),
     "evaluation.patients": (200, 100),
+    "trainer.deterministic": (None, True),
     "trainer.gradient_clip_val": (1.0, 0.5),
+    "trainer.limit_train_batches": (None, 100),
 }
 """What the checkpoint holds, and what is given."""
 
