@@ -14,6 +14,8 @@ _IGNORED = (
     ".*Checkpoint directory .* exists and is not empty.*",
     # What is monitored now and was not before is told as a difference.
     ".*callbacks used to create the checkpoint need to be provided.*",
+    # It is: batches are addressed by the step.
+    ".*your dataloader is not resumable.*",
     # All processes compute the same figures.
     ".*It is recommended to use .*sync_dist=True.*",
 )
