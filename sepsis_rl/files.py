@@ -120,6 +120,8 @@ def read_arrays(path: str | Path, accepted: str) -> dict[str, npt.NDArray[Any]]:
     try:
         reason = "it is no .npz file"
         if zipfile.is_zipfile(path):  # numpy would advise to unpickle anything else
+            with zipfile.ZipFile(path) as members:
+                refuse_beyond_memory(path, sum(one.file_size for one in members.infolist()))
             with path.open("rb") as file:
                 archive = np.load(file, allow_pickle=False)
                 arrays = {name: archive[name] for name in archive.files}
@@ -134,6 +136,24 @@ def read_arrays(path: str | Path, accepted: str) -> dict[str, npt.NDArray[Any]]:
             "objects"
         )
     return arrays
+
+
+def refuse_beyond_memory(path: Path, size: int) -> None:
+    """Refuses a file that says that it unpacks to more than half of this machine's memory.
+
+    Args:
+        path: The file.
+        size: Bytes that it declares.
+
+    Raises:
+        InputError: It is too large.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > memory / 2:
+        raise InputError(
+            f"{path}: it unpacks to {size / 2**30:,.1f} GiB; accepted is half of this machine's "
+            f"memory, {memory / 2**31:,.1f} GiB, at most"
+        )
 
 
 def as_csv(

@@ -1,13 +1,18 @@
 """Files are whole or not there."""
 
 import errno
+import gzip
 import math
 import os
 import stat
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from sepsis_rl.files import as_csv, atomic_write
+from sepsis_rl.data.tables import read_table
+from sepsis_rl.errors import InputError
+from sepsis_rl.files import as_csv, atomic_write, read_arrays
 
 
 def names(folder):
@@ -107,3 +112,18 @@ def test_csv_of_rows():
     ]
     assert as_csv([], "None.") == b"# None.\n\n"
     assert as_csv([{"state": 0}]) == b"state\n0\n"
+
+
+@pytest.mark.parametrize("suffix", ["npz", "parquet", "csv.gz"])
+def test_what_unpacks_beyond_memory_is_refused_unread(tmp_path, monkeypatch, suffix):
+    """By what it declares; each is a megabyte of zeros, on a machine of half a megabyte."""
+    path = tmp_path / f"zeros.{suffix}"
+    if suffix == "npz":
+        np.savez_compressed(path, episode=np.zeros(2**17, dtype=np.int64))
+    elif suffix == "parquet":
+        pd.DataFrame({"episode": np.arange(2**17)}).to_parquet(path)
+    else:
+        path.write_bytes(gzip.compress(b"episode\n" + b"0000000\n" * 2**17))
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 2**10}.get(name, 2**9))
+    with pytest.raises(InputError, match=rf"zeros.{suffix}: it unpacks to .* memory"):
+        read_arrays(path, "a data set") if suffix == "npz" else read_table(path)

@@ -207,23 +207,20 @@ class RecordedEpisodes:
         return self._episodes
 
     def make(self) -> None:
-        """Simulates the episodes that are not there yet.
+        """Writes simulated episodes that have no file yet.
 
         Raises:
-            InputError: The file that was named is missing, or the cache cannot be written to.
+            InputError: The cache cannot be written to.
         """
         if self.path is None:
             for episodes, seed in self._simulated:
                 self._simulator.make(episodes, seed)
-        elif not self.path.is_file():
-            what = "it is no file" if self.path.exists() else "there is no such file"
-            raise InputError(f"data.path={self.path}: {what}")
 
     def load(self) -> None:
-        """Reads and checks the episodes, once.
+        """Reads and checks the episodes, once, and writes nothing.
 
         Raises:
-            InputError: They break a rule, or cannot be split as asked.
+            InputError: The file is missing, they break a rule, or cannot be split as asked.
         """
         if self._episodes is None:
             self._episodes = self._read()
@@ -239,6 +236,9 @@ class RecordedEpisodes:
 
     def _read(self) -> tuple[Transitions, Transitions, Transitions]:
         if self.path is not None:
+            if not self.path.is_file():
+                what = "it is no file" if self.path.exists() else "there is no such file"
+                raise InputError(f"data.path={self.path}: {what}")
             data = read_episodes(self.path, self.columns, self.mdp, self.n_states, self.n_actions)
             shares = (self.held_out_share, self.report_share)
             return split_episodes(data, shares, self.held_out_seed, self.path)

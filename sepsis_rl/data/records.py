@@ -136,12 +136,14 @@ class SimulatedEpisodes:
             collect(mdp, policy, episodes=episodes, seed=seed).save(path, overwrite=True)
 
     def read(self, episodes: int, seed: int) -> Transitions:
-        """Reads the episodes.
+        """Reads the episodes; those without a file are simulated in memory.
 
         Raises:
             InputError: The file is damaged, or holds other episodes than its name promises.
         """
         path, mdp = self.path(episodes, seed), load_icu_sepsis()
+        if not path.exists():
+            return collect(mdp, behavior_policy(mdp, self.policy), episodes=episodes, seed=seed)
         data = read_episodes(path, {}, mdp, mdp.n_states, mdp.n_actions)
         name, held = behavior_policy(mdp, self.policy).name, data.provenance
         if (held.policy, held.episodes, held.seed) != (name, episodes, seed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 import warnings
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from sepsis_rl.data.rules import name_rows
 from sepsis_rl.data.transitions import COLUMNS, Provenance, Transitions
 from sepsis_rl.display import tell
 from sepsis_rl.errors import InputError
+from sepsis_rl.files import refuse_beyond_memory
 
 REQUIRED: Final = ("episode", "observation", "action", "reward")
 """Columns that a table must have; the others follow from them."""
@@ -126,6 +128,7 @@ def _rewards(column: pd.Series[Any], path: Path) -> npt.NDArray[np.float32]:
 def _read(path: Path, episode: str) -> pd.DataFrame:
     """A table with text for names of columns."""
     try:
+        refuse_beyond_memory(path, _unpacked_size(path))
         if path.name.lower().endswith(".parquet"):
             frame = pd.read_parquet(path)
             if any(name is not None for name in frame.index.names):
@@ -142,6 +145,8 @@ def _read(path: Path, episode: str) -> pd.DataFrame:
                 frame = pd.read_csv(path, low_memory=False, index_col=False, dtype={episode: str})
     except pd.errors.ParserWarning as error:
         raise InputError(f"{path}: its rows have more fields than its header has names") from error
+    except InputError:
+        raise
     except ImportError as error:
         raise InputError(f"{path}: Parquet needs pyarrow: pip install 'pyarrow>=16'") from error
     # What a damaged file can raise is the business of two parsers and a decompressor.
@@ -152,6 +157,21 @@ def _read(path: Path, episode: str) -> pd.DataFrame:
     if twice:  # pandas renames the second
         raise InputError(f"{path}: two columns are named {twice[0]}")
     return frame
+
+
+def _unpacked_size(path: Path) -> int:
+    """Bytes that a compressed table declares; 0 for others, which are as large as they are."""
+    name = path.name.lower()
+    if name.endswith(".gz"):  # its last four bytes, of sizes below 4 GiB
+        with path.open("rb") as file:
+            file.seek(-4, os.SEEK_END)
+            return int.from_bytes(file.read(4), "little")
+    if name.endswith(".parquet"):
+        from pyarrow.parquet import read_metadata
+
+        about = read_metadata(path)
+        return sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
+    return 0
 
 
 def _names(path: Path, there: list[str], columns: Mapping[str, str]) -> dict[str, str]:

@@ -93,7 +93,8 @@ class Run:
 def read_run(folder: str | Path) -> Run:
     """Reads a run's config and loads the data that it was trained on.
 
-    Of the config only the data's plain settings are used: nothing in it is run.
+    Of the config only the data's plain settings are used: nothing in it is run, and nothing is
+    written to the folder that it names for simulated episodes.
 
     Args:
         folder: `runs/<name>/version_N`.
@@ -113,7 +114,7 @@ def read_run(folder: str | Path) -> Run:
         data = OfflineDataModule(**config)
     except (OmegaConfBaseException, YAMLError, AttributeError, TypeError, ValueError) as error:
         raise InputError(f"{path}: its settings of `data` cannot be used: {error}") from error
-    data.prepare_data()
+    data.load()
     return Run(folder, data)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -44,7 +45,7 @@ _CHECKPOINT: Final[dict[Any, Any]] = {
         "format": int,
         "algorithm": str,
         "members": [{str: is_number}],
-        "names": [str],
+        "names": [lambda name: name.isprintable()],
         str: object,
     },
     "state_dict": dict,
@@ -207,6 +208,8 @@ def check_restorable(checkpoint: dict[str, Any], trainer: pl.Trainer, path: str 
 
 
 _FILES: Final = ("best_model_path", "kth_best_model_path", "last_model_path")
+_REPLACED: Final = re.compile(r"(step=\d+[^/]*|/last)\.ckpt$")
+"""Names of files that a run replaces; others beside them are somebody's own."""
 _SCORES: Final = ("best_model_score", "current_score", "kth_value")
 
 
@@ -214,7 +217,8 @@ def forget_other_files(checkpoint: dict[str, Any], path: str | Path) -> None:
     """Takes out what Lightning would delete later, where it lies in another folder.
 
     A checkpoint names the files that are replaced as the run goes on, and anybody may have
-    written it. Without its state a `ModelCheckpoint` begins anew.
+    written it: files of other folders, or of names without their step, are none of the run's.
+    Without its state a `ModelCheckpoint` begins anew.
 
     Args:
         checkpoint: As `read_checkpoint` returns it; it is changed.
@@ -234,7 +238,7 @@ def _is_own(state: Any, folder: str) -> bool:
     try:
         models = state["best_k_models"]
         return all(
-            isinstance(file, str) and (not file or _folder(file) == folder)
+            not file or (_folder(file) == folder and _REPLACED.search(file) is not None)
             for file in (*models, *(state[name] for name in _FILES))
         ) and all(
             score is None or (score.ndim == 0 and score.isreal() and score.device.type == "cpu")

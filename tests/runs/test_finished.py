@@ -170,3 +170,14 @@ def test_a_checkpoint_of_other_data(runs):
     )
     with pytest.raises(InputError, match="was trained on other data"):
         candidates([read_run(run)])
+
+
+def test_reading_a_run_of_somebody_else_writes_nothing(runs, tmp_path):
+    """Its episodes are simulated in memory, where the folder that it names does not have them."""
+    theirs = read_run(runs / "cql/version_0").data
+    path = runs / "cql/version_0/config.yaml"
+    text = path.read_text()
+    path.write_text(text.replace(str(theirs.cache_dir), str(tmp_path / "elsewhere")))
+    assert path.read_text() != text
+    assert read_run(runs / "cql/version_0").data.content_hash == theirs.content_hash
+    assert not (tmp_path / "elsewhere").exists()

@@ -202,6 +202,8 @@ def test_moments_that_are_not_of_the_weights_are_refused(finished_runs, spoil):
         ("last_model_path", "{victim}"),
         ("best_k_models", {"runs/cql/version_0/checkpoints/../../../../victim": torch.tensor(1.0)}),
         ("kth_best_model_path", "s3://somewhere/else.ckpt"),
+        # In the same folder, but no name that a run gives.
+        ("kth_best_model_path", "{victim}/../runs/cql/version_0/checkpoints/precious.ckpt"),
         ("best_k_models", 5),
     ],
 )
