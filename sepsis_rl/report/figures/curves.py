@@ -53,13 +53,12 @@ def curves(comparison: Comparison) -> Exhibit | None:
         own = {"policy": entrant.policy.name, "run": entrant.run, "member": entrant.member}
         points = zip(entrant.steps.tolist(), entrant.curve.tolist(), strict=True)
         rows += [{**own, "step": step, metric: value} for step, value in points]
-    baselines = zip(comparison.baselines, figures[-len(comparison.baselines) :], strict=True)
+    baselines = zip(comparison.baselines, figures[len(comparison.entrants) :], strict=True)
     reference_lines(
         axes, {_REFERENCES[p.name]: value for p, value in baselines if p.name in _REFERENCES}
     )
     exact = metric == "survival_exact"
-    y = "exact survival, %" if exact else "value by records, %"
-    label_axes(axes, y=y)
+    label_axes(axes, y="exact survival, %" if exact else "value by records, %")
     label_steps(axes)
     legend_below(figure)
     what = (
@@ -69,7 +68,8 @@ def curves(comparison: Comparison) -> Exhibit | None:
         if exact
         else "No environment simulates these patients, so this is what training and held-out "
         "episodes make the policies worth that were evaluated in training, less a price for rare "
-        "decisions (ope/supported_value). The horizontal line is the action recorded most. It flatters, most where training chose by it."
+        "decisions (ope/supported_value). The horizontal line is the action recorded most. Such "
+        "values flatter, most where training chose by them."
     )
     several = "" if len(settings) == len(drawn) else " Lines that look alike differ in their seed."
     lost = any(np.isnan(entrant.curve).any() for entrant in drawn)
