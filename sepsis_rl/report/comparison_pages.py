@@ -105,7 +105,7 @@ def policies_shown(rows: Rows) -> Shown:
             rate, low, high = (100 * row[f"survival_rate{part}"] for part in ("", "_low", "_high"))
             texts["exact %"] = f"{100 * row['survival_exact']:.2f}"
             texts["rollout %"] = f"{rate:.1f} ({low:.1f}–{high:.1f})"
-        texts["records %"] = f"{100 * row['supported_value']:.2f}"
+        texts["all %"] = f"{100 * row['supported_value']:.2f}"
         if "survival_exact" not in row:
             texts["anchored %"] = f"{100 * row['anchored_value']:.2f}"
         gap, low, high = (100 * row[f"minus_best{part}"] for part in ("", "_low", "_high"))
@@ -140,7 +140,7 @@ def _without(rows: Rows) -> str:
 def how_to_read(comparison: Comparison) -> str:
     """What the columns mean, and what the best is."""
     records = (
-        "records %: value by training and held-out episodes together, less a price for rare "
+        "all %: value by training and held-out episodes together, less a price for rare "
         "decisions. The best of the members by it is what the others are compared with. "
     )
     if comparison.scores is not None:
@@ -152,7 +152,7 @@ def how_to_read(comparison: Comparison) -> str:
     return (
         "No environment simulates these patients: survival in rollouts, exact survival and the "
         f"optimum are left out. {records}anchored %: that without the price, moved by what the "
-        "records show to be wrong of recorded decisions. minus best: records % less its, paired, "
+        "records show to be wrong of recorded decisions. minus best: all % less its, paired, "
         f"in parentheses with the 95 % interval over {RESAMPLES} resamples of the episodes. "
         "The records that chose the best flatter it."
     )

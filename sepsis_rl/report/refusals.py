@@ -30,6 +30,7 @@ def check_reportable(folder: Path) -> None:
         raise InputError(f"inadmissible actions {run.strategy} there; the report's have their mean")
     if run.settings.get("model.sampled") is True:
         raise InputError(SAMPLED)
+    _check_file(run)
 
 
 def left_out(folder: Path, error: InputError) -> str:
@@ -76,6 +77,7 @@ def describe_comparable(folders: Sequence[str | Path]) -> list[Description]:
     for folder in dict.fromkeys(named):
         try:
             runs.append(describe(folder))
+            _check_file(runs[0])  # whose records stand for all
         except InputError as error:
             told = _told(folder, error)
             raise InputError(f"{short_name(folder)} cannot be compared: {told}") from error
@@ -95,6 +97,12 @@ def describe_comparable(folders: Sequence[str | Path]) -> list[Description]:
                 f"{run.strategy} in the second; accepted: runs of one evaluation.strategy"
             )
     return runs
+
+
+def _check_file(run: Description) -> None:
+    path = run.data.get("path")
+    if path is not None and not Path(str(path)).is_file():
+        raise InputError(f"data.path={path}: there is no such file")
 
 
 def _told(folder: Path, error: InputError) -> str:

@@ -38,7 +38,7 @@ def comparison(essay_runs):
 @pytest.fixture
 def compare(runs, lightning, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    return lambda *words: lightning.main("compare", *words, "--patients=50")
+    return lambda *words: lightning.main("compare", *words, "--patients=200")
 
 
 def change(run, name, edit):
@@ -118,7 +118,7 @@ def test_screen_and_page(compare, runs):
     assert max(map(len, ran.out.splitlines())) <= 80
     for name in [*MEMBERS, "cql", "bc", "random", "tabular", "optimal"]:
         assert f"\n {name} " in ran.out
-    assert "50 simulated patients" in ran.out
+    assert "200 simulated patients" in ran.out
     assert "Not for clinical use" in ran.out
     assert re.search(r"model.alpha +\[0.1, 1.0\] +0.5 +–", ran.out)
     assert not re.search("model.tau|held_out|logger", ran.out)  # which are the same in all
@@ -136,6 +136,12 @@ def test_screen_and_page(compare, runs):
         assert re.search(rf"{re.escape(row['policy'])}\W+{exact:.2f} ", text)
         assert re.search(rf"{re.escape(row['policy'][:11])}.* {exact:.2f} ", ran.out)
     assert [row["best"] for row in rows].count("True") == 1
+    fit = json.loads(Path(RUNS[2], "metrics.json").read_text())["fit"]  # on the same patients
+    rates = {name: own["survival_rate"] for name, own in fit["policies"].items()}
+    assert {row["policy"]: float(row["survival_rate"]) for row in rows[6:]} == {
+        name: rate for name, rate in rates.items() if name in BASELINES
+    }
+    assert float(rows[5]["survival_rate"]) == rates["BC"]
     before = {path: path.read_bytes() for path in folder.iterdir()}
     again = compare(*RUNS, "--output=made")
     assert again.code == 2
@@ -305,3 +311,7 @@ def test_own_records(own, lightning):
     page = Path("made/compare.html").read_text()
     assert "exact %" not in page
     assert "supported_value" in page
+    Path("stays.csv").unlink()
+    gone = lightning.main("compare", own[0])
+    assert gone.code == 2
+    assert "runs/cql/version_0 cannot be compared: data.path=stays.csv: there is no" in gone.err
