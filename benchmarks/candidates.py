@@ -24,7 +24,8 @@ from sepsis_rl.mdp import TabularMDP
 from sepsis_rl.ope import Episodes
 from sepsis_rl.ope.fitted_q import count_episodes
 from sepsis_rl.policies import Policy, random_policy
-from sepsis_rl.runs.checkpoints import FOLDER, LAST, load_algorithm
+from sepsis_rl.runs.checkpoints import load_algorithm
+from sepsis_rl.runs.described import FOLDER, LAST
 
 EPISODES = 5000
 STEPS = 300

@@ -27,7 +27,8 @@ from sepsis_rl.planning import evaluate, solve_chain
 from sepsis_rl.policies import clinician_policy, optimal_policy
 from sepsis_rl.report.figures.actions import sofa_strata
 from sepsis_rl.report.statistics import Difference, paired
-from sepsis_rl.runs.checkpoints import FOLDER, LAST, load_algorithm
+from sepsis_rl.runs.checkpoints import load_algorithm
+from sepsis_rl.runs.described import FOLDER, LAST
 
 EPISODES = 5000
 CLINICIAN, OPTIMUM = "clinician", "optimum"

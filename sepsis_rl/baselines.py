@@ -16,12 +16,49 @@ from sepsis_rl.dynamics import (
     pooled_dynamics,
 )
 from sepsis_rl.errors import InputError
-from sepsis_rl.mdp import BoolArray, FloatArray, IntArray, TabularMDP
+from sepsis_rl.mdp import BoolArray, FloatArray, IntArray, Strategy, TabularMDP
 from sepsis_rl.planning import value_iteration
-from sepsis_rl.policies import Policy, greedy_policy
+from sepsis_rl.policies import (
+    Policy,
+    clinician_mode_policy,
+    clinician_policy,
+    greedy_policy,
+    optimal_policy,
+    random_policy,
+)
 
 _MAX_SWEEPS = 10_000
 _TOLERANCE = 1e-12
+
+
+def common_baselines(
+    counts: Counts, mdp: TabularMDP | None, strategy: Strategy = "mean"
+) -> list[Policy]:
+    """Policies that need no training, for those that do to be compared with.
+
+    Args:
+        counts: The records.
+        mdp: The environment that they are of; None where there is none.
+        strategy: What an inadmissible action does. One that would be rejected is of no policy.
+
+    Returns:
+        Random, the clinician, the clinician's most likely action, the plan on the records and the
+        optimum; without an environment, random and the action recorded most.
+    """
+    if mdp is None:
+        uniform = np.full(counts.pairs.shape, 1 / counts.pairs.shape[1])
+        return [Policy("random", uniform), most_recorded_policy(counts.pairs.astype(np.int64))]
+    baselines = [
+        random_policy(mdp),
+        clinician_policy(mdp),
+        clinician_mode_policy(mdp),
+        tabular_policy(counts, mdp),
+        optimal_policy(mdp, strategy=strategy),
+    ]
+    if strategy != "raise_exception":
+        return baselines
+    forbidden = ~mdp.admissible & ~mdp.terminal[:, None]
+    return [policy for policy in baselines if not policy.probabilities[forbidden].any()]
 
 
 def most_recorded_policy(pair_counts: IntArray) -> Policy:

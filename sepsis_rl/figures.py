@@ -28,6 +28,8 @@ _STYLES: Final[Mapping[str, dict[str, Any]]] = {
     "CQL": {"color": COLORS[4], "marker": "o", "linestyle": "-"},
     "clinician": {"color": COLORS[0], "marker": "o", "linestyle": "--"},
     "optimum": {"color": COLORS[6], "marker": "*", "linestyle": "-."},
+    "most recorded": {"color": COLORS[0], "marker": "o", "linestyle": "--"},
+    "tabular": {"color": COLORS[1], "marker": "v", "linestyle": (0, (5, 1))},
     "random": {"color": "0.45", "marker": "D", "linestyle": ":"},
 }
 

@@ -9,30 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 from lightning.pytorch.callbacks import ModelCheckpoint
 from rich.console import Console
 from rich.table import Table
 
 from sepsis_rl.algorithms import OfflineAlgorithm
-from sepsis_rl.baselines import most_recorded_policy, tabular_policy
+from sepsis_rl.baselines import common_baselines
 from sepsis_rl.callbacks.off_policy import OffPolicyEvaluation
 from sepsis_rl.callbacks.policy_evaluation import PolicyEvaluation, find_callback
-from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, progress_bar, tell
 from sepsis_rl.evaluation import PolicyScores
 from sepsis_rl.files import free_path, write_json
 from sepsis_rl.loggers import RunLogger
-from sepsis_rl.mdp import Strategy, TabularMDP
 from sepsis_rl.ope import Episodes, OffPolicyScores
 from sepsis_rl.ope.tables import as_json, off_policy_table
-from sepsis_rl.policies import (
-    Policy,
-    clinician_mode_policy,
-    clinician_policy,
-    optimal_policy,
-    random_policy,
-)
+from sepsis_rl.policies import Policy
 
 Figures = Mapping[str, Mapping[str, float]]
 """By policy the metrics by name, as in `metrics.json`."""
@@ -88,11 +79,8 @@ class Results(pl.Callback):
         learned = [policy for policy in policies if policy is not None]
         lost = [name for name, own in zip(module.labels, policies, strict=True) if own is None]
         figures: Figures = {}
-        if data.mdp is None:
-            uniform = np.full(data.pair_counts.shape, 1 / data.n_actions)
-            baselines = [Policy("random", uniform), most_recorded_policy(data.pair_counts)]
-        else:
-            baselines = _baselines(data, data.mdp, evaluation.strategy)
+        baselines = common_baselines(data.counts, data.mdp, evaluation.strategy)
+        if data.mdp is not None:
             figures = _compare(trainer, evaluation, [*learned, *baselines])
             # The clinician's own row is what was recorded.
             baselines = [policy for policy in baselines if policy.name != "clinician"]
@@ -171,24 +159,6 @@ def _read_metrics(path: Path) -> dict[str, Any] | None:
         return None
     ours = isinstance(content, dict) and all(isinstance(value, dict) for value in content.values())
     return content if ours else None
-
-
-def _baselines(data: OfflineDataModule, mdp: TabularMDP, strategy: Strategy) -> list[Policy]:
-    """Policies to compare with in the environment.
-
-    One that the environment would reject is left out.
-    """
-    baselines = [
-        random_policy(mdp),
-        clinician_policy(mdp),
-        clinician_mode_policy(mdp),
-        tabular_policy(data.counts, mdp),
-        optimal_policy(mdp, strategy=strategy),
-    ]
-    if strategy != "raise_exception":
-        return baselines
-    forbidden = ~mdp.admissible & ~mdp.terminal[:, None]
-    return [policy for policy in baselines if not policy.probabilities[forbidden].any()]
 
 
 def _compare(trainer: pl.Trainer, evaluation: PolicyEvaluation, policies: list[Policy]) -> Figures:

@@ -11,15 +11,12 @@ from sepsis_rl.cli.help import Option, options_of, print_options
 from sepsis_rl.cli.limits import check_values
 from sepsis_rl.cli.messages import explain, input_error_behind, option_names
 from sepsis_rl.cli.quiet import quiet
-from sepsis_rl.data.collection import PolicyName, behavior_policy, collect
 from sepsis_rl.display import tell
 from sepsis_rl.errors import InputError
-from sepsis_rl.files import refuse_existing
-from sepsis_rl.mdp import load_icu_sepsis
 
 
 def run_command(command: str, words: list[str]) -> None:
-    """Runs `select`, `report`, `scorecard`, `collect` or `export`.
+    """Runs `select`, `compare`, `report`, `scorecard`, `collect` or `export`.
 
     Args:
         command: Its name.
@@ -31,6 +28,7 @@ def run_command(command: str, words: list[str]) -> None:
     quiet()
     {
         "select": _select,
+        "compare": _compare,
         "report": _report,
         "scorecard": _scorecard,
         "collect": _collect,
@@ -39,35 +37,11 @@ def run_command(command: str, words: list[str]) -> None:
 
 
 def _collect(words: list[str]) -> None:
+    from sepsis_rl.cli.collecting import collect_into
+
     parser = _Parser("collect", "Simulate episodes into a file.")
-    parser.add_function_arguments(_collect_into)
-    _collect_into(**parser.read(words))
-
-
-def _collect_into(
-    output: str,
-    episodes: int = 5000,
-    seed: int = 42,
-    policy: PolicyName = "clinician",
-    epsilon: float = 0.1,
-) -> None:
-    """Simulates episodes.
-
-    Args:
-        output: File to write, .npz.
-        episodes: Number of episodes.
-        seed: Seed of all draws; the same one gives the same bytes.
-        policy: Policy whose decisions are recorded.
-        epsilon: Share of random actions of epsilon_clinician.
-    """
-    refuse_existing(output)
-    mdp = load_icu_sepsis()
-    data = collect(mdp, behavior_policy(mdp, policy, epsilon=epsilon), episodes=episodes, seed=seed)
-    data.save(output)
-    tell(
-        f"{output}: {data.n_episodes:,} episodes, {len(data):,} transitions, "
-        f"{100 * float((data.returns() > 0).mean()):.1f} % survived"
-    )
+    parser.add_function_arguments(collect_into)
+    collect_into(**parser.read(words))
 
 
 def _export(words: list[str]) -> None:
@@ -97,8 +71,22 @@ def _select(words: list[str]) -> None:
     select(given.pop("runs"), options=OffPolicyOptions(**options), **given)
 
 
+def _compare(words: list[str]) -> None:
+    from sepsis_rl.report.commands import compare
+
+    parser = _Parser(
+        "compare",
+        "Put the policies of runs side by side: what they are worth, how they differ from the best "
+        "by records alone on the same patients, and in which settings the runs differ.",
+    )
+    parser.add_runs("+")
+    parser.add_function_arguments(compare, skip={"folders"})
+    options = parser.read(words)
+    compare(options.pop("runs"), **options)
+
+
 def _report(words: list[str]) -> None:
-    from sepsis_rl.report.assembly import write_report
+    from sepsis_rl.report.commands import report
 
     parser = _Parser(
         "report",
@@ -106,9 +94,9 @@ def _report(words: list[str]) -> None:
         "and tables of every number behind them.",
     )
     parser.add_runs("+")
-    parser.add_function_arguments(write_report, skip={"folders"})
+    parser.add_function_arguments(report, skip={"folders"})
     options = parser.read(words)
-    write_report(options.pop("runs"), **options)
+    report(options.pop("runs"), **options)
 
 
 def _scorecard(words: list[str]) -> None:

@@ -26,6 +26,7 @@ TRAINING_COMMANDS: Final = {
 
 OTHER_COMMANDS: Final = {
     "select": "choose among checkpoints, members and runs from recorded data alone",
+    "compare": "runs side by side: figures, paired differences, settings that differ",
     "report": "the essay's figures from finished runs, next to the exact truth",
     "scorecard": "how far to trust estimates from recorded data",
     "collect": "simulate episodes into a file",

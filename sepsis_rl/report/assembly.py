@@ -9,7 +9,6 @@ from typing import Final
 from rich.console import Console
 
 from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, progress_bar
-from sepsis_rl.errors import InputError
 from sepsis_rl.pages import (
     CONTENTS,
     Exhibit,
@@ -38,21 +37,12 @@ SHOWN: Final = {
 TITLE: Final = "Offline reinforcement learning for sepsis: the essay's experiment and the truth"
 
 
-def write_report(folders: Sequence[str | Path], output: Path, *, tries: int = 500) -> None:
-    """Writes pages, pictures and tables, and prints the essay's claims.
-
-    Args:
-        folders: Folders of runs, `runs/<name>/version_N`.
-        output: Folder to write to; new or empty.
-        tries: Number of times that the essay's protocol is simulated.
+def write_report(folders: Sequence[str | Path], output: Path, tries: int) -> None:
+    """Does what `report.commands.report` says, which checks the options.
 
     Raises:
-        InputError: No run is usable, `output` is not empty, or `tries` is out of range.
+        InputError: No run is usable.
     """
-    if not 1 <= tries <= 1_000_000:
-        raise InputError(f"--tries {tries} is out of range; accepted: 1 to 1,000,000")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"--output {output} exists already; give another name")
     experiment = read_experiment(folders)
     protocol = carry_out(experiment, tries=tries)
     with progress_bar() as progress:

@@ -25,8 +25,10 @@ from sepsis_rl.report.likeness import (
     order,
     temperature_sweeps,
 )
+from sepsis_rl.report.refusals import check_reportable, left_out, refuse_without
+from sepsis_rl.runs.described import short_name
 from sepsis_rl.runs.finished import read_run
-from sepsis_rl.runs.history import Curve, Member, read_curve, read_members, short_name
+from sepsis_rl.runs.history import Curve, Member, read_curve, read_members
 
 T = TypeVar("T")
 ESSAY_ORDER: Final = ("CQL", "BC", "DQN")
@@ -170,22 +172,15 @@ def read_experiment(folders: Sequence[str | Path]) -> Experiment:
     data: dict[str, OfflineDataModule] = {}
     for folder in dict.fromkeys(Path(folder).resolve() for folder in folders):
         try:
+            check_reportable(folder)
             run = read_run(folder)
-            run.data.require_mdp("the report")
             members, diverged = read_members(run)
             shared = data.setdefault(run.data.content_hash, run.data)
-            for strategy in {member.settings["inadmissible_actions"] for member in members}:
-                if strategy != "mean":
-                    raise InputError(
-                        f"inadmissible actions {strategy} there; the report's have their mean"
-                    )
             found += [dataclasses.replace(member, data=shared) for member in members]
             problems += [f"{label} is left out: its network has diverged" for label in diverged]
         except InputError as error:
-            told = str(error).replace(f"{folder} ", "it ")
-            problems.append(f"{short_name(folder)} is left out: {told}")
-    if not found:
-        raise InputError("no run can be used:\n" + "\n".join(f"  {text}" for text in problems))
+            problems.append(left_out(folder, error))
+    refuse_without(found, problems)
     mdp = found[0].data.require_mdp("the report")
     experiment = Experiment(mdp, found[0].data, problems=problems)
     _sort(found, experiment)

@@ -11,7 +11,7 @@ from typing import Any
 
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import atomic_write, free_path
-from sepsis_rl.runs.checkpoints import FOLDER, LAST
+from sepsis_rl.runs.described import FOLDER, LAST
 from sepsis_rl.runs.untrusted import read_checkpoint
 
 METRICS = "metrics.json"

@@ -17,14 +17,13 @@ from sepsis_rl.algorithms import BC, CQL, DQN, OfflineAlgorithm
 from sepsis_rl.algorithms.optimizer import cosine_decay
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import atomic_write
+from sepsis_rl.runs.described import FOLDER, LAST
 from sepsis_rl.runs.patterns import WRONG_ENTRY
 from sepsis_rl.runs.untrusted import check_optimizer, forget_other_files, read_checkpoint
 
 ALGORITHMS: Final[dict[str, type[OfflineAlgorithm]]] = {"CQL": CQL, "DQN": DQN, "BC": BC}
 """What is trained, by the name that a checkpoint has for it."""
 
-FOLDER = "checkpoints"
-LAST = "last.ckpt"
 SUFFIX = ".ckpt"
 
 

@@ -8,15 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.display import tell
 from sepsis_rl.errors import InputError
 from sepsis_rl.policies import Policy
-from sepsis_rl.runs.checkpoints import FOLDER, LAST, rebuild_algorithm
+from sepsis_rl.runs.checkpoints import rebuild_algorithm
+from sepsis_rl.runs.described import CONFIG, FOLDER, LAST, read_config, run_labels
 from sepsis_rl.runs.untrusted import read_checkpoint
 
 
@@ -81,13 +78,23 @@ class Run:
             raise InputError(f"{folder} holds no checkpoint")
         for _, path in sorted(steps.items()):
             checkpoint = held if held is not None and path == last else read_checkpoint(path)
-            ours, theirs = self.data.content_hash, checkpoint.get("OfflineDataModule", {})
-            if (trained_on := theirs.get("content_hash")) not in (None, ours):
-                raise InputError(
-                    f"checkpoint {path} was trained on other data (content hash {trained_on[:12]}) "
-                    f"than {self.folder / 'config.yaml'} names ({ours[:12]})"
-                )
+            self._check_data(path, checkpoint)
             yield path, checkpoint
+
+    def last_checkpoint(self) -> tuple[Path, dict[str, Any]]:
+        """Reads the checkpoint that a run ended with; else as `checkpoints`."""
+        path = self.folder / FOLDER / LAST
+        checkpoint = read_checkpoint(path)
+        self._check_data(path, checkpoint)
+        return path, checkpoint
+
+    def _check_data(self, path: Path, checkpoint: dict[str, Any]) -> None:
+        ours, theirs = self.data.content_hash, checkpoint.get("OfflineDataModule", {})
+        if (trained_on := theirs.get("content_hash")) not in (None, ours):
+            raise InputError(
+                f"checkpoint {path} was trained on other data (content hash {trained_on[:12]}) "
+                f"than {self.folder / CONFIG} names ({ours[:12]})"
+            )
 
 
 def read_run(folder: str | Path) -> Run:
@@ -103,17 +110,13 @@ def read_run(folder: str | Path) -> Run:
         InputError: It is no run folder, or its data cannot be had.
     """
     folder = Path(folder).resolve()
-    path = folder / "config.yaml"
-    if not path.is_file() or not (folder / FOLDER).is_dir():
-        raise InputError(
-            f"{folder} is no run: accepted is a folder with config.yaml and {FOLDER}/, such as "
-            "runs/cql/version_0"
-        )
+    _, settings = read_config(folder)
     try:
-        config: Any = OmegaConf.to_container(OmegaConf.load(path).data, resolve=True)
-        data = OfflineDataModule(**config)
-    except (OmegaConfBaseException, YAMLError, AttributeError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: its settings of `data` cannot be used: {error}") from error
+        data = OfflineDataModule(**settings)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{folder / CONFIG}: its settings of `data` cannot be used: {error}"
+        ) from error
     data.load()
     return Run(folder, data)
 
@@ -132,7 +135,7 @@ def candidates(runs: Sequence[Run]) -> list[Candidate]:
             its config names now; or nothing is left.
     """
     found = []
-    for run, label in zip(runs, _labels([run.folder for run in runs]), strict=True):
+    for run, label in zip(runs, run_labels([run.folder for run in runs]), strict=True):
         for path, checkpoint in run.checkpoints():
             step, module = checkpoint["global_step"], rebuild_algorithm(checkpoint, path)
             for member, policy in enumerate(module.policies()):
@@ -148,14 +151,3 @@ def candidates(runs: Sequence[Run]) -> list[Candidate]:
     if not found:
         raise InputError("no member of the runs has a policy: all have diverged")
     return found
-
-
-def _labels(folders: Sequence[Path]) -> list[str]:
-    """The shortest ends of `runs/<name>/version_N` that tell runs apart; none for a single one."""
-    if len(folders) == 1:
-        return [""]
-    names = [folder.parent.name for folder in folders]
-    if len(set(names)) == len(names):
-        return names
-    ends = ["/".join(folder.parts[-2:]) for folder in folders]
-    return ends if len(set(ends)) == len(ends) else [str(folder) for folder in folders]

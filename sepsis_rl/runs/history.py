@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.errors import InputError
 from sepsis_rl.mdp import FloatArray, IntArray
 from sepsis_rl.policies import Policy
-from sepsis_rl.runs.checkpoints import FOLDER, LAST, rebuild_algorithm
+from sepsis_rl.runs.checkpoints import rebuild_algorithm
+from sepsis_rl.runs.described import FOLDER, LAST, SAMPLED, read_result, short_name, unfinished
 from sepsis_rl.runs.finished import Run
 from sepsis_rl.runs.patterns import WRONG_ENTRY
 from sepsis_rl.runs.untrusted import read_checkpoint
@@ -106,11 +106,6 @@ class Member:
         return Policy(f"{self.setting}, seed {self.seed}", np.eye(self.data.n_actions)[actions])
 
 
-def short_name(folder: Path) -> str:
-    """A run's folder from the folder of all runs on."""
-    return str(Path(*folder.parts[-3:]))
-
-
 def read_members(run: Run) -> tuple[list[Member], list[str]]:
     """Reads a finished run's members from its last checkpoint.
 
@@ -143,17 +138,11 @@ def _check(run: Run, checkpoint: dict[str, Any]) -> str:
     if checkpoint.get("OfflineDataModule", {}).get("content_hash") != run.data.content_hash:
         raise InputError("its checkpoint was trained on other data than its config.yaml names")
     step = int(checkpoint["global_step"])
-    try:
-        result = json.loads((run.folder / "metrics.json").read_text())["fit"]
-    except (OSError, ValueError, KeyError):
-        result = {}
-    if result.get("step") != step:
-        raise InputError(
-            f"it is unfinished, at step {step:,}; `lightning fit --config "
-            f"{short_name(run.folder)}/config.yaml --ckpt_path last` ends it"
-        )
+    result = read_result(run.folder)
+    if result["step"] != step:
+        raise InputError(unfinished(run.folder, step))
     if checkpoint["hyper_parameters"].get("sampled"):
-        raise InputError("its policy samples its actions, of which a checkpoint keeps no record")
+        raise InputError(SAMPLED)
     if "callbacks" not in checkpoint:
         raise InputError("its checkpoint holds weights alone, without the policies it evaluated")
     story = checkpoint["callbacks"]["PolicyEvaluation"]

@@ -53,6 +53,7 @@ OPTIONS = {
         for command in TRAINING_COMMANDS
     },
     "select": ["RUNS", "--criterion supported_value", "--truth", "--epsilon", "--clip", "--output"],
+    "compare": ["RUNS", "--output", "--patients 10000", "--seed 0"],
     "report": ["RUNS", "--output", "--tries 500"],
     "scorecard": ["RUNS", "--output", "--episodes 1000,5000,20000", "--data_sets 200", "--seed 0"],
     "collect": ["--episodes 5000", "--seed 42", "--policy clinician", "--output"],

@@ -33,6 +33,7 @@ FIT_COMMANDS = ("fit", "validate", "test", "predict")
 SMALL = {
     "collect": ["--episodes=20"],
     "export": ["--member=1"],
+    "compare": ["--patients=50"],
     "report": ["--tries=2"],
     "scorecard": ["--episodes=50", "--data_sets=2", "--resamples=2", "--processes=1"],
     "select": ["--resamples=5"],

@@ -17,7 +17,10 @@ GRID = [f"runs/{name}/version_0" for name in ("bc", "dqn", "cql", "sweep")]
 def report(runs, lightning):
     def make(*words, output="made"):
         ran = lightning.main("report", *words, "--output", output, "--tries", "2")
-        assert (ran.code, ran.err) == (0, "")
+        assert ran.code == 0, ran.err
+        # What a folder alone tells is said before anything is computed.
+        assert ("nowhere" in ran.err) == ("runs/nowhere/version_0" in words)
+        assert all(line.startswith("Note: ") for line in ran.err.splitlines())
         return ran.out, Path(output)
 
     return make

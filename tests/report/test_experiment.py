@@ -171,7 +171,7 @@ def forget_the_policies(run):
     ("spoil", "said"),
     [
         (shutil.rmtree, "is no run"),
-        (lose_the_metrics, "unfinished, at step 10; `lightning fit --config runs/cql/version_0/"),
+        (lose_the_metrics, "unfinished; `lightning fit --config runs/cql/version_0/"),
         (go_on_from_elsewhere, "unfinished, at step 10"),
         (tear, "cannot be read"),
         (forget_the_policies, "older version"),

@@ -1,0 +1,34 @@
+"""`lightning collect`: simulated episodes in a file."""
+
+from __future__ import annotations
+
+from sepsis_rl.data.collection import PolicyName, behavior_policy, collect
+from sepsis_rl.display import tell
+from sepsis_rl.files import refuse_existing
+from sepsis_rl.mdp import load_icu_sepsis
+
+
+def collect_into(
+    output: str,
+    episodes: int = 5000,
+    seed: int = 42,
+    policy: PolicyName = "clinician",
+    epsilon: float = 0.1,
+) -> None:
+    """Simulates episodes.
+
+    Args:
+        output: File to write, .npz.
+        episodes: Number of episodes.
+        seed: Seed of all draws; the same one gives the same bytes.
+        policy: Policy whose decisions are recorded.
+        epsilon: Share of random actions of epsilon_clinician.
+    """
+    refuse_existing(output)
+    mdp = load_icu_sepsis()
+    data = collect(mdp, behavior_policy(mdp, policy, epsilon=epsilon), episodes=episodes, seed=seed)
+    data.save(output)
+    tell(
+        f"{output}: {data.n_episodes:,} episodes, {len(data):,} transitions, "
+        f"{100 * float((data.returns() > 0).mean()):.1f} % survived"
+    )
