@@ -2,7 +2,7 @@
 #         docker build -t sepsis-rl --build-arg TORCH_INDEX=URL .   (torch from another index: its CPU builds are much smaller)
 # Run:    docker run --rm -v sepsis-runs:/app/runs -v sepsis-data:/app/data sepsis-rl fit --config configs/cql.yaml
 #         (with a GPU: --gpus all)
-# Curves: docker run --rm -v sepsis-runs:/app/runs -p 6006:6006 --entrypoint tensorboard sepsis-rl --logdir runs --bind_all
+# Curves: docker run --rm -v sepsis-runs:/app/runs -p 127.0.0.1:6006:6006 --entrypoint tensorboard sepsis-rl --logdir runs --bind_all
 ARG BASE=docker.io/library/python:3.11-slim
 FROM ${BASE}
 

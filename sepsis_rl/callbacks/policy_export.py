@@ -40,8 +40,14 @@ class PolicyExport(pl.Callback):
         """Takes the member's policy.
 
         Raises:
-            InputError: There is no such member, it has no policy, or the destination is a `.json`.
+            InputError: There is no such member, it has no policy, or the destination is a `.json`,
+                a folder or a device.
         """
+        if self.output is not None and self.output.exists() and not self.output.is_file():
+            raise InputError(
+                f"--output {self.output} cannot be used: it is no file; give a name such as "
+                "policy.csv"
+            )
         if self.output is not None and self.output.suffix == ".json":
             raise InputError(
                 f"--output {self.output} cannot be used: where the policy comes from is written to "

@@ -57,6 +57,9 @@ def test_existing_files_are_kept(trainer, module, tmp_path, capsys):
     assert (tmp_path / "mine-1.json").read_text() == "mine, too"
     with pytest.raises(InputError, match=r"mine\.json cannot be used"):
         export(trainer, module, output=str(tmp_path / "mine.json"))
+    for output in ("", str(tmp_path), "/dev/null"):
+        with pytest.raises(InputError, match="it is no file"):
+            export(trainer, module, output=output)
 
 
 @pytest.mark.parametrize("member", [-1, 2])
