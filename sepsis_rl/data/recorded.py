@@ -39,8 +39,8 @@ class RecordedEpisodes:
     end of an episode that was survived. What needs the simulator's truth is then left out.
 
     Args:
-        path: A file written by `lightning collect` or `Transitions.save`, or a table (.csv,
-            .csv.gz, .parquet) as `read_table` takes it; None simulates.
+        path: A file written by `lightning collect` or `Transitions.save`, a table (.csv, .csv.gz,
+            .parquet) as `read_table` takes it, or the folder of a Minari data set; None simulates.
         columns: Names of a table's columns, such as {episode: stay_id, observation: cluster}, where
             they differ.
         n_states: Number of states, where they are not ICU-Sepsis's.
@@ -215,8 +215,9 @@ class RecordedEpisodes:
         if self.path is None:
             for episodes, seed in self._simulated:
                 self._simulator.make(episodes, seed)
-        elif not self.path.is_file():
-            raise InputError(f"data.path={self.path}: there is no such file")
+        elif not (self.path.is_file() or (self.path / "metadata.json").is_file()):
+            kind = "it is no Minari data set" if self.path.is_dir() else "there is no such file"
+            raise InputError(f"data.path={self.path}: {kind}")
 
     def load(self) -> None:
         """Reads and checks the episodes, once.
