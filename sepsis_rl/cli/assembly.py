@@ -14,7 +14,12 @@ import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import (
+    ArgsType,
+    LightningArgumentParser,
+    LightningCLI,
+    SaveConfigCallback,
+)
 
 from sepsis_rl.algorithms import OfflineAlgorithm
 from sepsis_rl.callbacks import (
@@ -30,6 +35,7 @@ from sepsis_rl.callbacks import (
 )
 from sepsis_rl.callbacks.announcement import Announcement
 from sepsis_rl.callbacks.policy_evaluation import find_callback
+from sepsis_rl.cli.completion import hand_over_if_asked
 from sepsis_rl.cli.main import TRAINING_COMMANDS
 from sepsis_rl.cli.training_parser import HelpAll, TrainingParser
 from sepsis_rl.data.batches import check_batch_size
@@ -122,6 +128,11 @@ class SepsisCLI(LightningCLI):
             about = "File to write; policy.csv in the run's folder by default."
             parser.add_argument("--output", type=str | None, default=None, help=about)
         return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parses the options."""
+        hand_over_if_asked(self._parser(self._words[0]), self._words)
+        super().parse_arguments(parser, args)
 
     def _parse_ckpt_path(self) -> None:
         """Does nothing: what the config says beats what the checkpoint holds."""

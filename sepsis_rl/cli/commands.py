@@ -8,6 +8,7 @@ from typing import Any, Literal, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
+from sepsis_rl.cli.completion import hand_over_if_asked
 from sepsis_rl.cli.help import Option, options_of, print_options
 from sepsis_rl.cli.messages import explain, input_error_behind, option_names
 from sepsis_rl.cli.quiet import quiet
@@ -163,6 +164,7 @@ class _Parser(ArgumentParser):
 
         A switch is given by its name alone.
         """
+        hand_over_if_asked(self, words)
         if not {"-h", "--help"}.isdisjoint(words):
             self.print_help()  # while it parses, jsonargparse does not know what is required
             self.exit()
