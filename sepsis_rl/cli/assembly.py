@@ -40,7 +40,7 @@ from sepsis_rl.cli.main import TRAINING_COMMANDS
 from sepsis_rl.cli.training_parser import HelpAll, TrainingParser
 from sepsis_rl.data.batches import check_batch_size
 from sepsis_rl.data.datamodule import OfflineDataModule
-from sepsis_rl.display import tell
+from sepsis_rl.display import shown, tell
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import free_path
 from sepsis_rl.loggers import RunLogger
@@ -217,7 +217,7 @@ class SepsisCLI(LightningCLI):
             if writer := find_callback(self.trainer, SaveConfigCallback):
                 config = free_path(folder / f"config-from-step-{step}.yaml")
                 writer.config_filename = config.name
-        tell(f"Going on from step {step:,} of {path}")
+        tell(f"Going on from step {step:,} of {shown(path)}")
         if step >= self.trainer.max_steps > 0:
             tell(
                 f"It has taken its trainer.max_steps={self.trainer.max_steps} steps already; "

@@ -14,7 +14,7 @@ from sepsis_rl.cli.messages import explain, input_error_behind, option_names
 from sepsis_rl.cli.quiet import quiet
 from sepsis_rl.data.collection import PolicyName, behavior_policy, collect
 from sepsis_rl.data.minari_folders import import_minari, write_minari
-from sepsis_rl.display import tell
+from sepsis_rl.display import shown, tell
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import refuse_existing
 from sepsis_rl.mdp import load_icu_sepsis
@@ -74,7 +74,7 @@ def _collect_into(
     else:
         data.save(output)
     tell(
-        f"{output}: {data.n_episodes:,} episodes, {len(data):,} transitions, "
+        f"{shown(output)}: {data.n_episodes:,} episodes, {len(data):,} transitions, "
         f"{100 * float((data.returns() > 0).mean()):.1f} % survived"
     )
 
@@ -86,7 +86,7 @@ def _export(words: list[str]) -> None:
     parser.add_function_arguments(export_member)
     options = parser.read(words)
     export_member(**options)
-    tell(f"{options.output}: member {options.member}")
+    tell(f"{shown(options.output)}: member {options.member}")
 
 
 def _select(words: list[str]) -> None:
