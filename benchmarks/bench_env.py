@@ -20,9 +20,10 @@ from rich.table import Table
 
 from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.envs import BatchedSepsisEnv
-from sepsis_rl.mdp import ENVIRONMENT_ID, load_icu_sepsis
+from sepsis_rl.mdp import load_icu_sepsis
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import clinician_policy, optimal_policy, random_policy
+from sepsis_rl.registration import ENVIRONMENT_ID
 
 NUM_ENVS = 10_000
 

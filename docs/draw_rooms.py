@@ -22,6 +22,7 @@ ROWS: tuple[dict[str, str], ...] = (
         "files": "files that are whole or not there",
         "randomness": "draws by their address",
         "display": "what people see on screen",
+        "registration": "what gymnasium knows",
     },
     {"mdp": "the simulator's tables"},
     {"dynamics": "what follows a decision"},
@@ -32,6 +33,7 @@ ROWS: tuple[dict[str, str], ...] = (
     },
     {
         "envs": "the environment, batched",
+        "vector_env": "the same, for gymnasium",
         "metrics": "survival with intervals",
         "rollouts": "patients treated by a policy",
         "evaluation": "scores of policies",

@@ -4,13 +4,16 @@ Policies are learned from recorded clinician decisions with CQL, DQN and behavio
 judged by exact survival, rollouts and the data itself. For research only: not for clinical use.
 
 Everything in `__all__` can be imported from here. A name is looked up in its own module when it is
-first asked for (PEP 562), since PyTorch and Lightning take seconds to import.
+first asked for (PEP 562), since PyTorch and Lightning take seconds to import. gymnasium knows
+this package's environments once it is imported (see `registration`).
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
+
+from sepsis_rl.registration import register_environments
 
 if TYPE_CHECKING:
     from sepsis_rl.algorithms.base import OfflineAlgorithm
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from sepsis_rl.runs.checkpoints import load_algorithm
 
 __version__ = "0.1.0"
+
+register_environments()
 
 __all__ = [
     "BC",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from rich import box
@@ -22,9 +23,15 @@ def tell(text: str, *, error: bool = False) -> None:
     Console(stderr=error, markup=False, highlight=False).print(text, soft_wrap=True)
 
 
-def shown(path: Path) -> Path:
-    """A path as short as the current folder allows."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+def shown(path: str | Path) -> str:
+    """A path as the screen shows all of them: relative below the current folder, else absolute.
+
+    Addresses such as `s3://...` are left as they are.
+    """
+    if "://" in str(path):
+        return str(path)
+    here, absolute = Path.cwd(), Path(os.path.abspath(path))
+    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
 
 
 def progress_bar() -> Progress:

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.errors import InputError
-from sepsis_rl.mdp import ENVIRONMENT_ID, Strategy, TabularMDP, check_strategy, import_icu_sepsis
+from sepsis_rl.mdp import Strategy, TabularMDP, check_strategy
 from sepsis_rl.randomness import START, TRANSITION, RowSampler, hash_address, uniform
+from sepsis_rl.registration import ENVIRONMENT_ID, import_icu_sepsis
 
 
 def make_env(strategy: Strategy = "mean") -> gymnasium.Env[Any, Any]:

@@ -74,6 +74,24 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
         raise
 
 
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Makes a folder that takes its place only once all is in it.
+
+    Args:
+        path: Destination, where nothing is yet.
+
+    Yields:
+        A folder beside it, to be filled.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as beside:
+        folder = Path(beside, path.name)
+        folder.mkdir()
+        yield folder
+        folder.rename(path)
+
+
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
     """Writes an indented JSON file with `atomic_write`."""
     with atomic_write(path) as file:

@@ -9,14 +9,11 @@ sparse.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import importlib.metadata
-import io
 import itertools
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, Literal
 
 import gymnasium
@@ -25,8 +22,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from sepsis_rl.errors import InputError
-
-ENVIRONMENT_ID = "Sepsis/ICU-Sepsis-v2"
+from sepsis_rl.registration import ENVIRONMENT_ID, import_icu_sepsis
 
 Strategy = Literal["mean", "terminate", "raise_exception"]
 # What the environment does with an inadmissible action; its first one is the default.
@@ -211,16 +207,6 @@ def _reject(bad: BoolArray, where: str, rule: str) -> None:
         named = ", ".join(map(str, rows[:_ROWS_NAMED]))
         more = f" and {len(rows) - _ROWS_NAMED} more" if len(rows) > _ROWS_NAMED else ""
         raise InputError(f"{where} {named}{more}: {rule}")
-
-
-def import_icu_sepsis() -> ModuleType:
-    """Imports `icu_sepsis`, which registers its environments with gymnasium.
-
-    It also imports the unmaintained `gym`, which prints a notice to stderr; that is kept from the
-    user, who can do nothing about it.
-    """
-    with contextlib.redirect_stderr(io.StringIO()):
-        return importlib.import_module("icu_sepsis")
 
 
 @functools.cache

@@ -6,12 +6,26 @@ import sys
 import pytest
 from rich.console import Console
 
-from sepsis_rl.display import framed_table, progress_bar
+from sepsis_rl.display import framed_table, progress_bar, shown
 
 
 class Terminal(io.StringIO):
     def isatty(self):
         return True
+
+
+def test_paths_are_relative_below_the_current_folder_and_else_absolute(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for path, expected in {
+        "runs/cql": "runs/cql",
+        "./runs/../report": "report",
+        tmp_path / "here" / "runs": "runs",
+        "../elsewhere": str(tmp_path / "elsewhere"),
+        tmp_path / "hereby": str(tmp_path / "hereby"),
+        "s3://bucket/runs": "s3://bucket/runs",
+    }.items():
+        assert shown(path) == expected
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])

@@ -12,7 +12,7 @@ import pytest
 
 from sepsis_rl.data.tables import read_table
 from sepsis_rl.errors import InputError
-from sepsis_rl.files import as_csv, atomic_write, read_arrays
+from sepsis_rl.files import as_csv, atomic_folder, atomic_write, read_arrays
 
 
 def names(folder):
@@ -29,6 +29,19 @@ def test_it_replaces_the_whole_file(tmp_path):
         assert path.read_bytes() == b"the old one is longer"
     assert path.read_bytes() == b"new"
     assert names(tmp_path) == ["file"]
+
+
+def test_a_folder_is_there_once_all_is_in_it(tmp_path):
+    path = tmp_path / "new" / "folder"
+    with pytest.raises(KeyboardInterrupt), atomic_folder(path) as beside:  # noqa: PT012
+        (beside / "half").write_text("a")
+        raise KeyboardInterrupt
+    assert names(path.parent) == []
+    with atomic_folder(path) as beside:
+        (beside / "whole").write_text("a")
+        assert not path.exists()
+    assert names(path.parent) == ["folder"]
+    assert names(path) == ["whole"]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

@@ -7,7 +7,7 @@ import torch
 
 from sepsis_rl.algorithms import OfflineAlgorithm
 from sepsis_rl.data.datamodule import OfflineDataModule
-from sepsis_rl.display import tell
+from sepsis_rl.display import shown, tell
 
 
 class Announcement(pl.Callback):
@@ -33,7 +33,7 @@ class Announcement(pl.Callback):
         if trainer.world_size > 1:
             name += f", {_count(trainer.world_size, 'process')}"
         data: OfflineDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        source = f"{data.path}: " if data.path is not None else ""
+        source = f"{shown(data.path)}: " if data.path is not None else ""
         each = f"{data.batch_size:,} rows" if data.batch_size != "all" else "all records"
         estimate = f", dynamics {data.dynamics}" if data.batch_size == "all" else ""
         actions: str = pl_module.actions
@@ -48,7 +48,7 @@ class Announcement(pl.Callback):
             f"{len(data.train):,} transitions, content hash {data.content_hash[:12]}\n"
             f"Each step  {each}{estimate}\n"
             f"Actions    {actions}: {choices:.3g} of {data.n_actions} in a visited state\n"
-            f"Writes to  {folder}"
+            f"Writes to  {shown(str(folder))}"
         )
 
 

@@ -93,13 +93,13 @@ class GracefulStop(pl.Callback):
         if path is None or not path.exists():
             tell(f"{stopped} There is no checkpoint to go on from.", error=True)
             return
-        words = ["lightning", *_without_checkpoint(self.command), "--ckpt_path", str(path)]
-        tell(f"{stopped} To go on from {path}:\n  {shlex.join(words)}", error=True)
+        words = ["lightning", *_without_checkpoint(self.command), "--ckpt_path", shown(path)]
+        tell(f"{stopped} To go on from {shown(path)}:\n  {shlex.join(words)}", error=True)
 
 
 def _last_checkpoint(trainer: pl.Trainer) -> Path | None:
     callback = find_callback(trainer, LastCheckpoint)
-    return None if callback is None or callback.path is None else shown(callback.path)
+    return None if callback is None else callback.path
 
 
 def _without_checkpoint(words: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from sepsis_rl.algorithms import OfflineAlgorithm
-from sepsis_rl.display import NOT_FOR_CLINICAL_USE, tell
+from sepsis_rl.display import NOT_FOR_CLINICAL_USE, shown, tell
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import as_csv, atomic_write, free_path, write_json
 from sepsis_rl.policies import Policy
@@ -94,4 +94,4 @@ class PolicyExport(pl.Callback):
         write_json(path.with_suffix(".json"), origin)
         with atomic_write(path) as file:
             file.write(as_csv(columns))
-        tell(f"Policy of {len(states)} states: {path}")
+        tell(f"Policy of {len(states)} states: {shown(path)}")

@@ -17,7 +17,7 @@ from sepsis_rl.algorithms import OfflineAlgorithm
 from sepsis_rl.baselines import common_baselines
 from sepsis_rl.callbacks.off_policy import OffPolicyEvaluation
 from sepsis_rl.callbacks.policy_evaluation import PolicyEvaluation, find_callback
-from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, progress_bar, tell
+from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, progress_bar, shown, tell
 from sepsis_rl.evaluation import PolicyScores
 from sepsis_rl.files import free_path, write_json
 from sepsis_rl.loggers import RunLogger
@@ -97,12 +97,12 @@ class Results(pl.Callback):
         if lost:
             console.print(f"Diverged, without a policy: {', '.join(lost)}")
         if self.run_folder is not None:
-            tell(f"Run folder:  {self.run_folder}")
+            tell(f"Run folder:  {shown(self.run_folder)}")
         if trainer.state.fn != "fit":
             return
         _tell_best_checkpoint(trainer)
         if isinstance(trainer.logger, RunLogger):
-            tell(f"TensorBoard: tensorboard --logdir {trainer.logger.save_dir}")
+            tell(f"TensorBoard: tensorboard --logdir {shown(trainer.logger.save_dir)}")
 
     def _write(
         self,

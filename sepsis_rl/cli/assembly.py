@@ -14,7 +14,12 @@ import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import (
+    ArgsType,
+    LightningArgumentParser,
+    LightningCLI,
+    SaveConfigCallback,
+)
 
 from sepsis_rl.algorithms import OfflineAlgorithm
 from sepsis_rl.callbacks import (
@@ -31,6 +36,7 @@ from sepsis_rl.callbacks import (
 from sepsis_rl.callbacks.announcement import Announcement
 from sepsis_rl.callbacks.monitors import check_monitors
 from sepsis_rl.callbacks.policy_evaluation import find_callback
+from sepsis_rl.cli.completion import hand_over_if_asked
 from sepsis_rl.cli.limits import check_values
 from sepsis_rl.cli.main import TRAINING_COMMANDS
 from sepsis_rl.cli.training_parser import HelpAll, TrainingParser, configs_first
@@ -129,6 +135,11 @@ class SepsisCLI(LightningCLI):
             parser.add_argument("--output", type=str | None, default=None, help=about)
         return parser
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parses the options."""
+        hand_over_if_asked(self._parser(self._words[0]), self._words)
+        super().parse_arguments(parser, args)
+
     def _parse_ckpt_path(self) -> None:
         """Does nothing: what the config says beats what the checkpoint holds."""
 
@@ -223,7 +234,7 @@ class SepsisCLI(LightningCLI):
                 aside := set_aside_abandoned(folder, Path(path), step)
             ):
                 tell(f"What the run did after that step is in {shown(aside)} now")
-        tell(f"Going on from step {step:,} of {path}")
+        tell(f"Going on from step {step:,} of {shown(path)}")
         if step >= self.trainer.max_steps > 0:
             tell(
                 f"It has taken its trainer.max_steps={self.trainer.max_steps} steps already; "

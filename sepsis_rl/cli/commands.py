@@ -7,11 +7,12 @@ from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
+from sepsis_rl.cli.completion import hand_over_if_asked
 from sepsis_rl.cli.help import Option, options_of, print_options
 from sepsis_rl.cli.limits import check_values
 from sepsis_rl.cli.messages import explain, input_error_behind, option_names
 from sepsis_rl.cli.quiet import quiet
-from sepsis_rl.display import tell
+from sepsis_rl.display import shown, tell
 from sepsis_rl.errors import InputError
 
 
@@ -51,7 +52,7 @@ def _export(words: list[str]) -> None:
     parser.add_function_arguments(export_member)
     options = parser.read(words)
     export_member(**options)
-    tell(f"{options.output}: member {options.member}")
+    tell(f"{shown(options.output)}: member {options.member}")
 
 
 def _select(words: list[str]) -> None:
@@ -143,6 +144,7 @@ class _Parser(ArgumentParser):
 
         A switch is given by its name alone.
         """
+        hand_over_if_asked(self, words)
         if not {"-h", "--help"}.isdisjoint(words):
             self.print_help()  # while it parses, jsonargparse does not know what is required
             self.exit()

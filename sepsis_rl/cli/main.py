@@ -88,17 +88,25 @@ def _dispatch(words: list[str]) -> None:
         is_first_process = all(os.environ.get(name, "0") == "0" for name in _RANK_VARIABLES)
         if is_first_process and not set(words).intersection(_HELP_OPTIONS):
             print(BEGINNING, file=sys.stderr, flush=True)
-        if command in TRAINING_COMMANDS:
-            from sepsis_rl.cli.training import run
+        _run(words)
+    elif command == "--print_completion":
+        from sepsis_rl.cli.completion import completion_script
 
-            run(words)
-        else:
-            from sepsis_rl.cli.commands import run_command
-
-            run_command(command, words[1:])
+        print(completion_script(words[1:], [*TRAINING_COMMANDS, *OTHER_COMMANDS], _run))
     else:
         commands = ", ".join({**TRAINING_COMMANDS, **OTHER_COMMANDS})
         raise InputError(f"there is no command '{command}'; accepted: {commands}")
+
+
+def _run(words: list[str]) -> None:
+    if words[0] in TRAINING_COMMANDS:
+        from sepsis_rl.cli.training import run
+
+        run(words)
+    else:
+        from sepsis_rl.cli.commands import run_command
+
+        run_command(words[0], words[1:])
 
 
 def _help() -> str:
@@ -106,7 +114,11 @@ def _help() -> str:
     for command, about in {**TRAINING_COMMANDS, **OTHER_COMMANDS}.items():
         first, *rest = about.split("\n")
         lines += [f"  {command:11}{first}", *(f"  {'':11}{line}" for line in rest)]
-    lines += ["", "lightning COMMAND --help lists the options of a command."]
+    lines += [
+        "",
+        "lightning COMMAND --help lists the options of a command.",
+        "lightning --print_completion bash (or zsh, ...) writes a script that completes them.",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -39,8 +39,8 @@ class RecordedEpisodes:
     end of an episode that was survived. What needs the simulator's truth is then left out.
 
     Args:
-        path: A file written by `lightning collect` or `Transitions.save`, or a table (.csv,
-            .csv.gz, .parquet) as `read_table` takes it; None simulates.
+        path: A file written by `lightning collect` or `Transitions.save`, a table (.csv, .csv.gz,
+            .parquet) as `read_table` takes it, or the folder of a Minari data set; None simulates.
         columns: Names of a table's columns, such as {episode: stay_id, observation: cluster}, where
             they differ.
         n_states: Number of states, where they are not ICU-Sepsis's.
@@ -236,8 +236,9 @@ class RecordedEpisodes:
 
     def _read(self) -> tuple[Transitions, Transitions, Transitions]:
         if self.path is not None:
-            if not self.path.is_file():
+            if not (self.path.is_file() or (self.path / "metadata.json").is_file()):
                 what = "it is no file" if self.path.exists() else "there is no such file"
+                what = "it is no Minari data set" if self.path.is_dir() else what
                 raise InputError(f"data.path={self.path}: {what}")
             data = read_episodes(self.path, self.columns, self.mdp, self.n_states, self.n_actions)
             shares = (self.held_out_share, self.report_share)

@@ -35,7 +35,8 @@ def read_episodes(
     """Reads a file of episodes and checks it against all that is known of its states.
 
     Args:
-        path: A file of `Transitions.save`, or a table as `read_table` takes it.
+        path: A file of `Transitions.save`, a table as `read_table` takes it, or the folder of a
+            Minari data set.
         columns: A table's names of the columns.
         mdp: The environment that the states are of; None for states of their own.
         n_states: Number of states.
@@ -53,6 +54,10 @@ def read_episodes(
             f"data.columns names the columns of a table (.csv, .csv.gz, .parquet); {path} has "
             "those of `lightning collect`"
         )
+    elif path.is_dir():
+        from sepsis_rl.data.minari_folders import read_minari
+
+        data = read_minari(path)
     else:
         data = Transitions.load(path)
     if mdp is None:

@@ -8,7 +8,7 @@ from typing import Final
 
 from rich.console import Console
 
-from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, progress_bar
+from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, progress_bar, shown
 from sepsis_rl.pages import (
     CONTENTS,
     Exhibit,
@@ -120,4 +120,4 @@ def _print(found: Exhibit, problems: Sequence[str], output: Path) -> None:
     console.print(table)
     for problem in problems:
         console.print(problem, style="bold", soft_wrap=True, highlight=False)
-    console.print(f"{output / PAGE}", soft_wrap=True, highlight=False)
+    console.print(shown(output / PAGE), soft_wrap=True, highlight=False)

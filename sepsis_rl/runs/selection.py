@@ -80,7 +80,7 @@ def select(
     chosen = choice.chosen
     config = shown(chosen.run / "config.yaml")
     tell(
-        f"Choice:     {output}\n"
+        f"Choice:     {shown(output)}\n"
         f"Its policy: lightning predict --config {config} "
         f"--ckpt_path {shown(chosen.checkpoint)} --member {chosen.member}"
     )
@@ -112,7 +112,7 @@ def _check_shared_episodes(runs: Sequence[Run]) -> None:
         if known > len(held_out) / 2:
             tell(
                 f"Note: {known} of the {len(held_out)} held-out episodes of {_LONG} decisions and "
-                f"more are also among those that {run.folder} was trained on, decision by "
+                f"more are also among those that {shown(run.folder)} was trained on, decision by "
                 "decision; what it learned by heart will seem good",
                 error=True,
             )

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from sepsis_rl.display import progress_bar
+from sepsis_rl.display import progress_bar, shown
 from sepsis_rl.errors import InputError
 from sepsis_rl.figures import picture
 from sepsis_rl.files import as_csv
@@ -138,8 +138,8 @@ def _judge(judge: Judge, paths: Mapping[DataSet, Path], processes: int) -> dict[
     except KeyboardInterrupt:
         folder = next(iter(paths.values())).parent
         print(
-            f"Stopped: {len(finished)} of {len(paths)} data sets are kept in {folder}; the same "
-            "command goes on from there.",
+            f"Stopped: {len(finished)} of {len(paths)} data sets are kept in {shown(folder)}; the "
+            "same command goes on from there.",
             file=sys.stderr,
         )
         raise SystemExit(130) from None

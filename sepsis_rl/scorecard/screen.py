@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table
+from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, shown
 from sepsis_rl.ope import ESTIMATORS
 from sepsis_rl.ope.criteria import ESTIMATOR_LABELS
 from sepsis_rl.scorecard.accuracy import KnownPolicy, Row
@@ -66,7 +66,7 @@ def print_scorecard(
         style="italic dim",
     )
     for path in files:
-        console.print(f"{path}", soft_wrap=True, highlight=False)
+        console.print(shown(path), soft_wrap=True, highlight=False)
     console.print(NOT_FOR_CLINICAL_USE)
 
 

@@ -65,7 +65,7 @@ FIT_REFUSES = {
     "beyond all use": ([f"--data.episodes={2**63}"], ["data.episodes=9223372036854775808"]),
     "end of a text": (["--data.path=a\0b"], ["data.path", "control characters"]),
     "endless text": (["--data.path=" + 9999 * "a"], ["data.path=aaa", "9,999 characters"]),
-    "folder for a file": (["--data.path=."], ["data.path=.", "it is no file"]),
+    "folder for a file": (["--data.path=."], ["data.path=.", "it is no Minari data set"]),
     "schedule without an end": (["--trainer.max_steps=-1"], ["schedule=cosine", "max_steps"]),
     "mask without its name": (["--model.min_action_count=3"], ["min_action_count", "admissible"]),
     "dynamics of rows": (["--data.batch_size=64"], ["data.dynamics=empirical_bayes", "all"]),

@@ -1,10 +1,15 @@
 """README and the pages of `docs/`: what they name is there, and what they show runs."""
 
+import dataclasses
 import importlib
 import re
 import shlex
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -110,13 +115,30 @@ def test_every_command_is_named(lightning):
     assert all(f"`lightning {command}`" in PAGES[0].read_text() for command in listed)
 
 
+def git(folder: Path, *words: str) -> str:
+    ran = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True)
+    return ran.stdout
+
+
 @pytest.fixture
-def folder(lightning, runs):
-    """Where a reader of the pages would be: with configs, finished runs, and records."""
-    shutil.copytree(ROOT / "configs", runs.parent / "configs")
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A reader's clone, in which git may have nothing to show in the end."""
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", "--all")
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    shown = git(tmp_path, "status", "--porcelain").splitlines()
+    assert [line for line in shown if not line.startswith("A  ")] == []
+
+
+@pytest.fixture
+def folder(lightning, runs, checkout):
+    """A reader's clone with finished runs."""
     for ours, made in (("sweep", "essay-cql"), ("bc", "essay-bc")):
         shutil.copytree(runs / ours, runs / made)
-    return runs.parent
+    return checkout
 
 
 SLOW = (
@@ -148,6 +170,9 @@ def test_a_command_runs(line, lightning, folder):
     else:
         if "episodes.npz" in options:
             assert lightning.main("collect", "--episodes=40", "--output=episodes.npz").code == 0
+        if "records" in options:
+            made = ("--output=records", "--format=minari", "--episodes=40")
+            assert lightning.main("collect", *made).code == 0
         if "stays.csv" in options:
             header = "episode,observation,action,reward"
             (folder / "stays.csv").write_text("\n".join([header, *stays()]))
@@ -199,12 +224,6 @@ def test_the_readmes_results_without_a_network_are_those_of_the_code(
 # -- Python ------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def run_python(page: Path, **known: object) -> dict[str, object]:
     """Runs a page's Python with ten training steps, and returns its names."""
     text = re.sub(r"max_steps=\d+", "max_steps=10", "\n".join(blocks(page, "python")))
@@ -215,9 +234,7 @@ def run_python(page: Path, **known: object) -> dict[str, object]:
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
 @pytest.mark.filterwarnings("ignore:`ModelCheckpoint")
-def test_the_readmes_python_runs(
-    in_an_empty_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_readmes_python_runs(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = run_python(ROOT / "README.md")
     assert isinstance(names["data"], OfflineDataModule)
     assert 0.63 < float(capsys.readouterr().out.split()[-1]) < 0.876
@@ -225,7 +242,7 @@ def test_the_readmes_python_runs(
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
 def test_the_tutorial_runs_and_says_what_comes_out(
-    in_an_empty_folder: Path, capsys: pytest.CaptureFixture[str]
+    checkout: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = run_python(ROOT / "docs" / "tutorial.md")
     survival = names["survival"]
@@ -234,7 +251,7 @@ def test_the_tutorial_runs_and_says_what_comes_out(
     text = (ROOT / "docs" / "tutorial.md").read_text()
     assert all(shown[policy] in text for policy in ("clinician", "random", "optimal"))
     assert len(survival) == 6  # two members, each with a name of its own
-    assert (in_an_empty_folder / "survival.png").stat().st_size > 10_000
+    assert (checkout / "survival.png").stat().st_size > 10_000
     assert "optimal" in capsys.readouterr().out
 
 
@@ -256,16 +273,14 @@ def test_the_tutorial_shows_its_own_output(tmp_path: Path, monkeypatch: pytest.M
         np.testing.assert_allclose(*percent, atol=4)
 
 
-def test_the_python_of_off_policy_evaluation_runs(
-    in_an_empty_folder: Path, mdp: TabularMDP
-) -> None:
+def test_the_python_of_off_policy_evaluation_runs(checkout: Path, mdp: TabularMDP) -> None:
     policy = clinician_policy(mdp)
     collect(mdp, policy, episodes=50, seed=1).save("episodes.npz")
     names = run_python(ROOT / "docs" / "off-policy-evaluation.md", table=policy.probabilities)
     assert names["scores"].interval("fqe").estimate.shape == (1,)
 
 
-def test_counts_of_several_files_add_up_as_shown(in_an_empty_folder: Path, mdp: TabularMDP) -> None:
+def test_counts_of_several_files_add_up_as_shown(checkout: Path, mdp: TabularMDP) -> None:
     policy = clinician_policy(mdp)
     parts = [collect(mdp, policy, episodes=30, seed=seed) for seed in (1, 2)]
     for number, part in enumerate(parts):
@@ -276,10 +291,55 @@ def test_counts_of_several_files_add_up_as_shown(in_an_empty_folder: Path, mdp: 
     assert counts.n_episodes.tolist() == [60.0]
 
 
-def test_the_python_of_safety_runs(in_an_empty_folder: Path, mdp: TabularMDP) -> None:
+def test_the_python_of_safety_runs(checkout: Path, mdp: TabularMDP) -> None:
     probabilities = run_python(ROOT / "docs" / "safety.md")["policy"].probabilities
     assert probabilities.shape == (716, 25)
     assert ((probabilities > 0) & (probabilities < 1)).any()
+
+
+class MDPDataset:
+    """d3rlpy 2.8's, as far as its constructor is documented."""
+
+    def __init__(
+        self,
+        observations,
+        actions,
+        rewards,
+        terminals,
+        timeouts=None,
+        transition_picker=None,
+        trajectory_slicer=None,
+        action_space=None,
+        action_size=None,
+    ) -> None:
+        assert observations.shape == (len(actions), 716)
+        assert actions.max() < action_size == 25
+        assert len(rewards) == len(actions)
+        assert not (terminals & timeouts).any()  # which d3rlpy asserts as well
+        self.states = observations.argmax(axis=1)
+        self.ends = np.flatnonzero(terminals | timeouts)
+
+
+def test_the_python_of_other_libraries_runs(
+    checkout: Path,
+    mdp: TabularMDP,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    records = collect(mdp, clinician_policy(mdp), episodes=50, seed=1)
+    both = records.terminated & (records.episode == 3)  # an end in the last step that there is
+    dataclasses.replace(records, truncated=both).save("episodes.npz")
+    monkeypatch.setitem(sys.modules, "d3rlpy", ModuleType("d3rlpy"))
+    stand_in = SimpleNamespace(MDPDataset=MDPDataset)
+    monkeypatch.setitem(sys.modules, "d3rlpy.dataset", stand_in)  # type: ignore[arg-type]
+    names = run_python(ROOT / "docs" / "fits-in.md")
+    dataset = names["dataset"]
+    assert isinstance(dataset, MDPDataset)
+    np.testing.assert_array_equal(dataset.states, records.observation)
+    np.testing.assert_array_equal(dataset.ends, np.flatnonzero(records.terminated))
+    stays, survived = re.findall(r"[\d.]+", capsys.readouterr().out)[:2]
+    assert int(stays) > 500
+    assert 50 < float(survived) <= 100
 
 
 def test_every_python_block_is_run() -> None:
@@ -287,6 +347,7 @@ def test_every_python_block_is_run() -> None:
     assert pages == {
         "README.md",
         "docs/tutorial.md",
+        "docs/fits-in.md",
         "docs/off-policy-evaluation.md",
         "docs/safety.md",
         "docs/your-own-data.md",

@@ -9,7 +9,7 @@ import pytest
 
 import sepsis_rl
 
-HEAVY = ("gymnasium", "icu_sepsis", "jsonargparse", "lightning", "numpy", "pandas", "rich", "torch")
+HEAVY = ("icu_sepsis", "jsonargparse", "lightning", "pandas", "rich", "scipy", "torch")
 
 
 def run(script: str) -> str:
@@ -26,12 +26,15 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     shown, imported = (line.split() for line in run(script).splitlines())
     assert set(sepsis_rl.__all__) <= set(shown)
     assert {name.partition(".")[0] for name in imported}.isdisjoint(HEAVY)
-    assert [name for name in imported if name.startswith("sepsis_rl")] == ["sepsis_rl"]
+    ours = [name for name in imported if name.startswith("sepsis_rl")]
+    assert ours == ["sepsis_rl", "sepsis_rl.registration"]
 
 
-def test_importing_the_package_takes_less_than_a_tenth_of_a_second() -> None:
+def test_importing_the_package_takes_little_more_than_gymnasium() -> None:
+    """Less than a tenth of a second more."""
     script = (
-        "import time; t = time.process_time(); import sepsis_rl; print(time.process_time() - t)"
+        "import time, gymnasium; t = time.process_time(); import sepsis_rl\n"
+        "print(time.process_time() - t)"
     )
     assert min(float(run(script)) for _ in range(3)) < 0.1
 
