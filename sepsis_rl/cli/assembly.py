@@ -58,6 +58,7 @@ from sepsis_rl.runs.untrusted import check_restorable
 
 DEFAULTS: Final = Path(__file__).with_name("defaults.yaml")
 """What stands where neither a config nor the command line says anything else."""
+_OF_OPTIONS: Final = (ValueError, TypeError, ImportError, RuntimeError)
 
 
 class SepsisCLI(LightningCLI):
@@ -179,8 +180,8 @@ class SepsisCLI(LightningCLI):
         kwargs = {"plugins": [self.checkpoint_io, *plugins], **kwargs}
         try:
             trainer = super().instantiate_trainer(**kwargs)
-        # ImportError: of an accelerator's package.
-        except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
+        # ImportError: of an accelerator's package. RuntimeError: of what SLURM says.
+        except (MisconfigurationException, *_OF_OPTIONS) as error:
             if not re.search("accelerator|device|backend|gpu|xla", str(error), re.IGNORECASE):
                 raise InputError(f"trainer: {error}") from error
             found = "cuda" if torch.cuda.is_available() else "cpu"

@@ -23,7 +23,7 @@ _RUNS_ACROSS: Final = 4  # that a screen of 80 columns holds beside the settings
 
 def print_comparison(comparison: Comparison) -> None:
     """Prints what the policies are worth, and in which settings the runs differ."""
-    console = Console()
+    console = Console(markup=False)
     rows = policies_shown(policy_rows(comparison))
     caption = f"{how_to_read(comparison)}\n{NOT_FOR_CLINICAL_USE}"
     table = framed_table(_about(comparison), caption)

@@ -87,7 +87,7 @@ class Choice:
 
 def show(choice: Choice) -> None:
     """Prints the candidates, the choice, how sure it is, and what it is worth."""
-    console = Console()
+    console = Console(markup=False)
     console.print(_table(choice))
     told = " ".join(filter(None, (_anchored(choice), _told_apart(choice))))
     console.print(

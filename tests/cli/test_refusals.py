@@ -83,6 +83,12 @@ def test_what_fit_refuses(lightning, tmp_path, words, said):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_tasks_that_slurm_did_not_start_are_refused(lightning, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    assert_refused(lightning("fit", "cql"), "--ntasks=4", "--ntasks-per-node=4")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused(lightning, tmp_path):
     ran = lightning("fit", "cql", "--trainer.accelerator=gpu")
