@@ -18,7 +18,7 @@ from sepsis_rl.mdp import load_icu_sepsis
 
 
 def run_command(command: str, words: list[str]) -> None:
-    """Runs `select`, `report`, `scorecard`, `collect` or `export`.
+    """Runs `select`, `report`, `scorecard`, `explore`, `collect` or `export`.
 
     Args:
         command: Its name.
@@ -32,6 +32,7 @@ def run_command(command: str, words: list[str]) -> None:
         "select": _select,
         "report": _report,
         "scorecard": _scorecard,
+        "explore": _explore,
         "collect": _collect,
         "export": _export,
     }[command](words)
@@ -132,6 +133,20 @@ def _scorecard(words: list[str]) -> None:
             f"--episodes {sizes} cannot be used: give sizes such as 1000,5000,20000"
         ) from error
     scorecard(options.pop("runs"), episodes=episodes, **options)
+
+
+def _explore(words: list[str]) -> None:
+    from sepsis_rl.explorer.assembly import explore
+
+    parser = _Parser(
+        "explore",
+        "Write one page on the policies of runs that share their records: each state's doses, "
+        "values and what follows, and the same patients under clinician and policy.",
+    )
+    parser.add_runs("+")
+    parser.add_function_arguments(explore, skip={"folders"})
+    options = parser.read(words)
+    explore(options.pop("runs"), **options)
 
 
 class _Parser(ArgumentParser):
