@@ -177,7 +177,7 @@ function headline(summary) {
         el("p", { class: "quiet" }, "solved from the simulator's own tables")),
       card("Hours on vasopressors", signed(all.vasopressor_hours.difference), "h a patient",
         `${spanText(all.vasopressor_hours, 1)}; ${number(all.vasopressor_hours.clinician)} h with clinicians, ${number(all.vasopressor_hours.policy)} h with the policy: 4-hour steps with a level above 0`),
-      card("Hours in intensive care", signed(all.hours.difference), "h a patient",
+      card("Hours of treatment", signed(all.hours.difference), "h a patient",
         `${spanText(all.hours, 1)}; ${number(all.hours.clinician)} h and ${number(all.hours.policy)} h. Who lives longer is treated longer`)),
     el("div", { class: "card" },
       el("h2", {}, "Who gains, who loses"),
@@ -303,7 +303,7 @@ function searchText(index) {
 }
 
 function renderStateList() {
-  const words = byId("state-query").value.toLowerCase().split(/[\s,]+/).filter(Boolean);
+  const words = byId("state-query").value.toLowerCase().split(",").map((word) => word.trim()).filter(Boolean);
   const [, key] = ORDERS[byId("state-order").value];
   const alone = words.length === 1 && /^\d+$/.test(words[0]) && indexOf.has(Number(words[0]));
   const found = alone ? [indexOf.get(Number(words[0]))] : states.id.map((_, index) => index)
