@@ -32,6 +32,7 @@ SEVERAL_DEVICES = "--trainer.num_nodes"
 FIT_COMMANDS = ("fit", "validate", "test", "predict")
 SMALL = {
     "collect": ["--episodes=20"],
+    "explore": ["--patients=100"],
     "export": ["--member=1"],
     "report": ["--tries=2"],
     "scorecard": ["--episodes=50", "--data_sets=2", "--resamples=2", "--processes=1"],
