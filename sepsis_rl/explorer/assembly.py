@@ -23,7 +23,8 @@ from sepsis_rl.mdp import FloatArray, TabularMDP
 FOLLOWED: Final = 200
 """Patients whose courses are on the page."""
 FEWEST_PATIENTS: Final = 100
-MOST_PATIENTS: Final = 200_000
+MOST_PATIENTS: Final = 100_000
+"""Their courses take some 800 MB."""
 
 
 def explore(
@@ -145,7 +146,9 @@ def render(content: dict[str, Any]) -> bytes:
         content: As `page_content` returns it. No text in it is taken for markup.
     """
     environment = Environment(
-        loader=PackageLoader("sepsis_rl.explorer", "."), autoescape=True, undefined=StrictUndefined
+        loader=PackageLoader("sepsis_rl.explorer", "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return environment.get_template("page.html").render(content=content).encode()

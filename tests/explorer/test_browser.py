@@ -261,6 +261,25 @@ def test_every_control_has_a_name(visit, page, browser):
         assert unnamed == []
 
 
+def test_a_policy_that_samples(visit, content, tmp_path, texts):
+    """Given the clinicians' own probabilities, it does what they do."""
+    sampled = json.loads(json.dumps(content))
+    sampled["policies"][0]["probabilities"] = sampled["states"]["clinician"]
+    (tmp_path / "page.html").write_bytes(render(sampled))
+    visit(tmp_path / "page.html", "#states/0/40")
+    assert texts("[data-grid=policy]") == texts("[data-grid=clinician]")
+    differing = [text for text in texts("#state-list .three") if "differs" in text]
+    assert differing, differing
+    assert {text.rpartition("differs")[2] for text in differing} <= {" 0 %", " 1 %"}
+
+
+@pytest.mark.parametrize("view", ["#", "#x/y/z", "#states/length/-1", "#patients/9/length"])
+def test_an_address_that_leads_nowhere(visit, page, view, find):
+    visit(page, view)
+    assert find("#origin").text.startswith("CQL, run cql/version_0")
+    assert find("[role=tabpanel]:not([hidden]) h2").is_displayed()
+
+
 def test_a_hostile_name_runs_nothing(visit, content, tmp_path, find, browser):
     hostile = json.loads(json.dumps(content))
     name = "</script><script>window.broken = 1</script><img src=x onerror='window.broken = 1'>"
