@@ -1,7 +1,9 @@
 // The picture of a patient's two courses: SOFA over time, and the doses of each step below it.
 
 const PLOT = { left: 78, right: 66, top: 14, height: 170, band: 18 };
-const bold = (color) => ({ style: `fill: ${color}; font-weight: 650` });
+const bold = (color) => ({
+  style: `fill: ${color}; font-weight: 650; paint-order: stroke; stroke: #fff; stroke-width: 3px`,
+});
 const label = (x, y, anchor, said, more = {}) =>
   svg("text", { x, y, "text-anchor": anchor, ...more }, said);
 

@@ -70,7 +70,7 @@ function renderPatient() {
       el("h2", {}, `Patient ${view.patient}`),
       el(
         "div",
-        { class: "two" },
+        { class: "two narrow" },
         about("Clinician: patient", clinician),
         about("Policy: patient", own),
       ),
