@@ -20,10 +20,10 @@ from marks import learned
 from matplotlib.axes import Axes
 
 from sepsis_rl.display import progress_bar
-from sepsis_rl.dynamics import Dynamics, true_dynamics
+from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.figures import COLORS, MARKERS, label_axes, legend_below, new_figure
 from sepsis_rl.mdp import FloatArray, TabularMDP, load_icu_sepsis
-from sepsis_rl.planning import evaluate, solve_chain
+from sepsis_rl.planning import evaluate, state_values
 from sepsis_rl.policies import clinician_policy, optimal_policy
 from sepsis_rl.report.figures.actions import sofa_strata
 from sepsis_rl.report.statistics import Difference, paired
@@ -69,15 +69,6 @@ def read(name: str, seed: int, runs: Path) -> Learned:
     assert policy is not None, f"{name} has diverged on data seed {seed}"
     q = (policy.probabilities * module.all_scores()[0].double().numpy()).sum(axis=1)
     return Learned(name, seed, policy.probabilities, float(module.members.values("gamma")[0]), q)
-
-
-def state_values(dynamics: Dynamics, probabilities: FloatArray, gamma: float = 1.0) -> FloatArray:
-    """Exact value of going on with a policy from each state, (n_states,).
-
-    As a Q-value of the policy's action, it leaves the first step's reward undiscounted.
-    """
-    rewards = np.where(dynamics.terminal, 0.0, (probabilities * dynamics.rewards).sum(axis=1))
-    return solve_chain(gamma * dynamics.under(probabilities), rewards)
 
 
 def by_stratum(mdp: TabularMDP, values: FloatArray) -> dict[str, float]:

@@ -51,6 +51,7 @@ ROWS: tuple[dict[str, str], ...] = (
         "pages": "pages of figures and tables",
         "report": "the experiment and the truth",
         "scorecard": "estimators against the truth",
+        "explorer": "policies, state by state",
     },
     {"cli": "the lightning command"},
 )

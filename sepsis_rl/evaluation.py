@@ -27,6 +27,7 @@ class Stage(IntEnum):
     VALIDATE = 1
     TEST = 2
     REPORT = 3
+    EXPLORE = 4
 
 
 @dataclass(frozen=True)

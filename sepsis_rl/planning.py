@@ -161,6 +161,15 @@ def value_iteration(
     return Plan(q=q, values=values, actions=scores.argmax(axis=1).astype(np.int64))
 
 
+def state_values(dynamics: Dynamics, probabilities: FloatArray, gamma: float = 1.0) -> FloatArray:
+    """Exact value of going on with a policy from each state, (n_states,).
+
+    As a Q-value of the policy's action, it leaves the first step's reward undiscounted.
+    """
+    rewards = np.where(dynamics.terminal, 0.0, (probabilities * dynamics.rewards).sum(axis=1))
+    return solve_chain(gamma * dynamics.under(probabilities), rewards)
+
+
 def _check_gamma(gamma: float) -> None:
     if not 0.0 < gamma <= 1.0:
         raise InputError(f"gamma is {gamma}; accepted: above 0, at most 1")

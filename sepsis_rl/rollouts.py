@@ -25,10 +25,15 @@ class Rollout:
     Attributes:
         survived: (policies, patients) bool.
         length: (policies, patients) int64, steps of 4 hours.
+        states: (policies, patients, steps + 1) int64, from the first state to that of the end; -1
+            after it. None unless courses were asked for.
+        actions: (policies, patients, steps) int64, likewise.
     """
 
     survived: Tensor
     length: Tensor
+    states: Tensor | None = None
+    actions: Tensor | None = None
 
 
 def roll_out(
@@ -40,6 +45,7 @@ def roll_out(
     stage: int,
     strategy: Strategy = "mean",
     separate_actions: bool = False,
+    courses: bool = False,
     device: torch.device | str = "cpu",
 ) -> Rollout:
     """Treats patients by policies in `BatchedSepsisEnv`, one episode each.
@@ -57,6 +63,7 @@ def roll_out(
         strategy: What happens to inadmissible actions.
         separate_actions: Policies that sample draw their actions from numbers of their own instead
             of common ones, so that one policy given twice is two tries.
+        courses: Keep every state and action.
         device: Where to compute.
 
     Returns:
@@ -83,13 +90,27 @@ def roll_out(
     keys = env.episode_keys
     if separate_actions:
         keys = hash_address(keys, policy)  # type: ignore[assignment]
-    rollout = _play(env, states, tables, policy, keys)
+    history: list[tuple[Tensor, Tensor]] | None = [] if courses else None
+    rollout = _play(env, states, tables, policy, keys, history)
     shape = (n_policies, n_patients)
-    return Rollout(rollout.survived.view(shape), rollout.length.view(shape))
+    survived, length = rollout.survived.view(shape), rollout.length.view(shape)
+    if history is None:
+        return Rollout(survived, length)
+    visited = torch.stack([states, *(after for _, after in history)], dim=1)
+    taken = torch.stack([actions for actions, _ in history], dim=1)
+    steps = torch.arange(visited.shape[1], device=env.device)
+    visited = visited.view(*shape, -1).masked_fill(steps > length[..., None], -1)
+    taken = taken.view(*shape, -1).masked_fill(steps[1:] > length[..., None], -1)
+    return Rollout(survived, length, visited, taken)
 
 
 def _play(
-    env: BatchedSepsisEnv, states: Tensor, tables: Tensor, policy: Tensor, keys: Tensor
+    env: BatchedSepsisEnv,
+    states: Tensor,
+    tables: Tensor,
+    policy: Tensor,
+    keys: Tensor,
+    history: list[tuple[Tensor, Tensor]] | None,
 ) -> Rollout:
     """Plays the episode that every environment has begun, without automatic resets.
 
@@ -99,6 +120,7 @@ def _play(
         tables: Policies, (policies, n_states, n_actions).
         policy: Which of them treats each patient, (num_envs,).
         keys: Address of each patient's action draws, (num_envs,).
+        history: Gets the actions of each step and the states after it, where it is a list.
     """
     n_actions = env.mdp.n_actions
     # Rows of all policies, one below the other; each ends at exactly 1, above every draw.
@@ -122,6 +144,8 @@ def _play(
                 cumulative[rows], draws[:, None], right=True
             ).squeeze(1)
         states, _, terminated, truncated, _ = env.step(actions)
+        if history is not None:
+            history.append((actions.clone(), states))
         step += 1
         over = (terminated | truncated)[active]
         ended = active[over]

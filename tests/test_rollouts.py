@@ -48,6 +48,31 @@ def test_rollouts_agree_with_the_real_environment_and_the_exact_value(mdp, make)
         assert abs(length - exact.expected_length) < 3.5 * length_spread / n**0.5
 
 
+def test_courses_follow_the_table_and_change_nothing(chain_mdp: TabularMDP) -> None:
+    policies = [clinician_policy(chain_mdp), optimal_policy(chain_mdp)]
+    arguments: dict[str, Any] = {"patients": torch.arange(500), "seed": 1, "stage": 0}
+    bare = roll_out(chain_mdp, policies, **arguments)
+    assert bare.states is bare.actions is None
+    full = roll_out(chain_mdp, policies, courses=True, **arguments)
+    assert full.states is not None
+    assert full.actions is not None
+    assert torch.equal(full.survived, bare.survived)
+    assert torch.equal(full.length, bare.length)
+    steps = int(full.length.max())
+    assert full.states.shape == (2, 500, steps + 1)
+    assert full.actions.shape == (2, 500, steps)
+    assert torch.equal((full.actions >= 0).sum(dim=2), full.length)
+    assert torch.equal((full.states >= 0).sum(dim=2), full.length + 1)
+    last = full.states.gather(2, full.length[..., None]).squeeze(2)
+    assert torch.equal(last == chain_mdp.survival_state, full.survived)
+    # Waiting in state 0 leads to 0 or 1, treating there to the end.
+    before, after = full.states[:, :, :-1], full.states[:, :, 1:]
+    waits, treats = ((before == 0) & (full.actions == action) for action in (0, 1))
+    assert set(after[waits].tolist()) == {0, 1}
+    assert set(after[treats].tolist()) == {2, 3}
+    assert torch.equal(full.states[0, :, 0], full.states[1, :, 0])
+
+
 def test_several_policies_at_once_are_each_of_them_alone(mdp: TabularMDP) -> None:
     policies = [clinician_policy(mdp), optimal_policy(mdp)]
     arguments: dict[str, Any] = {"patients": torch.arange(300), "seed": 1, "stage": 0}

@@ -17,7 +17,7 @@ from sepsis_rl.errors import InputError
 
 
 def run_command(command: str, words: list[str]) -> None:
-    """Runs `select`, `compare`, `report`, `scorecard`, `collect` or `export`.
+    """Runs a command: `select`, `compare`, `report`, `scorecard`, `explore`, `collect`, `export`.
 
     Args:
         command: Its name.
@@ -32,6 +32,7 @@ def run_command(command: str, words: list[str]) -> None:
         "compare": _compare,
         "report": _report,
         "scorecard": _scorecard,
+        "explore": _explore,
         "collect": _collect,
         "export": _export,
     }[command](words)
@@ -122,6 +123,20 @@ def _scorecard(words: list[str]) -> None:
             f"--episodes {sizes} cannot be used: give sizes such as 1000,5000,20000"
         ) from error
     scorecard(options.pop("runs"), episodes=episodes, **options)
+
+
+def _explore(words: list[str]) -> None:
+    from sepsis_rl.explorer.assembly import explore
+
+    parser = _Parser(
+        "explore",
+        "Write one page on the policies of runs that share their records: each state's doses, "
+        "values and what follows, and the same patients under clinician and policy.",
+    )
+    parser.add_runs("+")
+    parser.add_function_arguments(explore, skip={"folders"})
+    options = parser.read(words)
+    explore(options.pop("runs"), **options)
 
 
 class _Parser(ArgumentParser):

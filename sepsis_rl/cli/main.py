@@ -29,6 +29,7 @@ OTHER_COMMANDS: Final = {
     "compare": "runs side by side: figures, paired differences, settings that differ",
     "report": "the essay's figures from finished runs, next to the exact truth",
     "scorecard": "how far to trust estimates from recorded data",
+    "explore": "one page: what policies do state by state and patient by patient",
     "collect": "simulate episodes into a file",
     "export": "take one member out of a sweep's checkpoint",
 }

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table
@@ -90,11 +91,9 @@ def show(choice: Choice) -> None:
     console = Console(markup=False)
     console.print(_table(choice))
     told = " ".join(filter(None, (_anchored(choice), _told_apart(choice))))
-    console.print(
-        f"\nChosen by {ESTIMATOR_LABELS[choice.criterion]}: [bold]{choice.chosen.name}[/]\n{told}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    by = f"\nChosen by {ESTIMATOR_LABELS[choice.criterion]}: "
+    chosen = Text.assemble(by, (choice.chosen.name, "bold"), f"\n{told}")
+    console.print(chosen, highlight=False, soft_wrap=True)
     console.print(off_policy_table(choice.final, 1, "of the report, which chose nothing"))
     if choice.survival is not None:
         console.print(_truth_table(choice))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -121,11 +122,12 @@ def read_run(folder: str | Path) -> Run:
     return Run(folder, data)
 
 
-def candidates(runs: Sequence[Run]) -> list[Candidate]:
+def candidates(runs: Sequence[Run], *, last: bool = False) -> list[Candidate]:
     """The policies of all members in all checkpoints of runs.
 
     Args:
         runs: The runs.
+        last: Only those of each run's last checkpoint.
 
     Returns:
         By run, step and member; those that have diverged are left out.
@@ -136,7 +138,8 @@ def candidates(runs: Sequence[Run]) -> list[Candidate]:
     """
     found = []
     for run, label in zip(runs, run_labels([run.folder for run in runs]), strict=True):
-        for path, checkpoint in run.checkpoints():
+        held = run.checkpoints()
+        for path, checkpoint in collections.deque(held, maxlen=1) if last else held:
             step, module = checkpoint["global_step"], rebuild_algorithm(checkpoint, path)
             for member, policy in enumerate(module.policies()):
                 member_name = module.members.names[member]

@@ -56,6 +56,7 @@ OPTIONS = {
     "compare": ["RUNS", "--output", "--patients 10000", "--seed 0"],
     "report": ["RUNS", "--output", "--tries 500"],
     "scorecard": ["RUNS", "--output", "--episodes 1000,5000,20000", "--data_sets 200", "--seed 0"],
+    "explore": ["RUNS", "--output", "--patients 10000", "--seed 0"],
     "collect": ["--episodes 5000", "--seed 42", "--policy clinician", "--output"],
     "export": ["--ckpt_path", "--member", "--output"],
 }
@@ -197,6 +198,7 @@ def test_what_collect_refuses(lightning, tmp_path, words, said):
         ("report", ["nowhere", "--output=card", "--tries=0"], ["--tries", "0", "1 to"]),
         ("report", ["nowhere", "--output=card", "--scorecard"], ["scorecard"]),
         ("select", [], ["needs runs"]),
+        ("explore", ["--output=page.html"], ["needs runs", "runs/sweep/version_0"]),
         ("scorecard", [], ["output"]),
         ("scorecard", ["--output=card", "--episodes=few"], ["--episodes", "few", "1000,5000"]),
         ("scorecard", ["--output=card", "--data_sets=1"], ["--data_sets", "1", "2 to"]),

@@ -37,6 +37,7 @@ SEVERAL_DEVICES = "--trainer.num_nodes"
 FIT_COMMANDS = ("fit", "validate", "test", "predict")
 SMALL = {
     "collect": ["--episodes=20"],
+    "explore": ["--patients=100"],
     "export": ["--member=1"],
     "compare": ["--patients=50"],
     "report": ["--tries=2"],

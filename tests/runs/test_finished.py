@@ -117,6 +117,12 @@ def test_last_counts_where_it_stands_alone(runs):
     ]
 
 
+def test_only_the_last_checkpoints_on_request(runs):
+    folders = [runs / "sweep" / "version_0", runs / "bc" / "version_0"]
+    found = candidates([read_run(folder) for folder in folders], last=True)
+    assert [(c.label, c.step) for c in found] == [*[("sweep", 10)] * 4, ("bc", 10)]
+
+
 @pytest.fixture
 def read(monkeypatch):
     """The names of the checkpoints that were read."""

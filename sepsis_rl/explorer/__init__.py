@@ -1,0 +1,1 @@
+"""`lightning explore`: what policies do state by state and patient by patient, on one page."""
