@@ -22,6 +22,11 @@ def tell(text: str, *, error: bool = False) -> None:
     Console(stderr=error, markup=False, highlight=False).print(text, soft_wrap=True)
 
 
+def counted(count: int, one: str, several: str = "") -> str:
+    """A number with its noun, whose plural is that with an s if none is given."""
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+
+
 def shown(path: Path) -> Path:
     """A path as short as the current folder allows."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,13 +1,14 @@
 """Files are whole or not there."""
 
 import errno
+import json
 import math
 import os
 import stat
 
 import pytest
 
-from sepsis_rl.files import as_csv, atomic_write
+from sepsis_rl.files import as_csv, as_json, atomic_write
 
 
 def names(folder):
@@ -99,11 +100,15 @@ def test_csv_of_rows():
         {"text": 'a, "b"', "whole": 4_294_967_295, "part": 1 / 3, "some": None, "flag": True},
         {"text": None, "whole": None, "part": math.nan, "some": 2e12, "flag": False},
     ]
-    assert as_csv(rows, "Of a test.").decode().splitlines() == [
-        "# Of a test.",
+    assert as_csv(rows).decode().splitlines() == [
         "text,whole,part,some,flag",
         '"a, ""b""",4294967295,0.333333333,,True',
         ",,,2000000000000,False",
     ]
-    assert as_csv([], "None.") == b"# None.\n\n"
     assert as_csv([{"state": 0}]) == b"state\n0\n"
+
+
+def test_json_of_any_text():
+    text = {"setting": "α 0.5", "name": "odd \udc80"}
+    assert "α 0.5".encode() in as_json(text)
+    assert json.loads(as_json(text)) == text

@@ -35,8 +35,7 @@ def exhibits():
 
 def test_files_of_an_exhibit(exhibits):
     table, picture = (files_of(exhibit) for exhibit in exhibits)
-    first = b"# Research software. Not for clinical use.\n"
-    assert table == {"1-table.csv": first + b"name,value\na|b,0.5\n<i>,\nNA,1\n"}
+    assert table == {"1-table.csv": b"name,value\na|b,0.5\n<i>,\nNA,1\n"}
     assert picture.keys() == {"2-picture.csv", "2-picture.png", "2-picture.svg"}
 
 
