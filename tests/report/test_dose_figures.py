@@ -124,8 +124,8 @@ def test_survival_by_severity(experiment):
     # FACTS: exact survival by start SOFA.
     for stratum, clinician, optimum in (
         ("SOFA < 5", 0.816, 0.915),
-        ("SOFA 5–8", 0.795, 0.884),
-        ("SOFA 8–11", 0.758, 0.849),
+        ("SOFA 5–<8", 0.795, 0.884),
+        ("SOFA 8–<11", 0.758, 0.849),
         ("SOFA ≥ 11", 0.685, 0.799),
     ):
         assert found[stratum, "clinician"]["survival"] == pytest.approx(clinician, abs=6e-4)
