@@ -130,6 +130,12 @@ def test_survival_by_severity(experiment):
     ):
         assert found[stratum, "clinician"]["survival"] == pytest.approx(clinician, abs=6e-4)
         assert found[stratum, "optimum"]["survival"] == pytest.approx(optimum, abs=6e-4)
+    gains, fluids, vasopressors = exhibit.figure.axes
+    assert [text.get_text() for text in gains.texts] == ["↑+10", "↑+9", "↑+9", "↑+11"]
+    assert gains.get_ylim()[1] < 8  # the optimum is beyond it
+    for axes in (fluids, vasopressors):
+        assert axes.get_yticks().tolist() == [0, 1, 2, 3, 4]
+        assert axes.get_ylim() == pytest.approx((-0.1, 4.1))
     for policy in ("clinician", *SETTINGS, "optimum"):
         own = [row["share_of_patients"] for row in exhibit.rows if row["policy"] == policy]
         assert sum(own) == pytest.approx(1)

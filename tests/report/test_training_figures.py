@@ -86,8 +86,11 @@ def test_survival_in_training(of, member, line, drawn):
 
 
 def test_of_many_seeds_three_are_drawn_and_all_are_written(of, member):
-    exhibit = survival_in_training(of(*(member(seed=seed) for seed in range(5))))
-    assert len(exhibit.figure.axes) == 3
+    exhibit = survival_in_training(of(*(member(seed=seed) for seed in range(5)), member("BC")))
+    assert [axes.get_title() for axes in exhibit.figure.axes] == [
+        *(f"CQL α=0.5, seed {seed}" for seed in range(3)),
+        "BC, seed 1",  # and no panel for seeds that it does not have
+    ]
     assert len({row["seed"] for row in exhibit.rows}) == 5
     assert "seeds, of which the first 3 are drawn" in exhibit.text
 
