@@ -46,7 +46,7 @@ def draw() -> Figure:
     """Survival in training, and what was reported of it."""
     figure = new_figure(8.4, 3.9, dpi=120)
     axes, reported = figure.subplots(1, 2, sharey=True, width_ratios=(4, 1))
-    runs = pd.read_csv(EVALUATIONS, comment="#").groupby(["algorithm", "seed"], sort=False)
+    runs = pd.read_csv(EVALUATIONS).groupby(["algorithm", "seed"], sort=False)
     labeled = set()
     for (algorithm, _), run in runs:
         style = setting_style(algorithm) | {"marker": "", "linewidth": 1.2}

@@ -1,13 +1,24 @@
 """Makes docs/essay/README.md of the files beside it, which `make reproduce-more` wrote.
 
-The numbers and captions are the report's own; by hand is what stands in `PREFACE` alone. After a
-new `make reproduce-more`, copy the CSV and PNG files of `reproduction-more/` over those here.
+The numbers and captions are the report's own; by hand is what stands in `PREFACE` alone. Pictures
+are drawn anew as far as the CSV files suffice: not that of the training loss, nor that of reports
+by chance. After a new `make reproduce-more`, copy the CSV and PNG files and `contents.json` of
+`reproduction-more/` over those here.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
+from matplotlib.figure import Figure
+
+from sepsis_rl.figures import picture
+from sepsis_rl.mdp import load_icu_sepsis
 from sepsis_rl.pages import markdown_page
+from sepsis_rl.policies import clinician_policy, optimal_policy, random_policy
 from sepsis_rl.report.assembly import SHOWN
+from sepsis_rl.report.experiment import exact_value
+from sepsis_rl.report.figures import actions, patients, survival, training, variations
 
 FOLDER = Path(__file__).parent / "essay"
 
@@ -37,5 +48,38 @@ def page() -> str:
     return markdown_page(FOLDER, SHOWN, PREFACE)
 
 
+def pictures() -> Iterator[tuple[str, Figure]]:
+    """The figures whose numbers all stand in the CSV files, by their stem."""
+    mdp = load_icu_sepsis()
+    references = {
+        "random": random_policy(mdp),
+        "clinician": clinician_policy(mdp),
+        "optimum": optimal_policy(mdp),
+    }
+    known = {name: exact_value(mdp, policy).survival for name, policy in references.items()}
+
+    def rows(name: str) -> pd.DataFrame:
+        return pd.read_csv(FOLDER / f"{name}.csv")
+
+    for name, draw in (
+        ("2-survival-in-training", training.draw_survival),
+        ("3-alpha", survival.draw_alpha),
+    ):
+        yield name, draw(rows(name), known)
+    for name, draw_alone in (
+        ("5-heat-map", survival.draw_seeds),
+        ("6-actions", actions.draw_actions),
+        ("6b-dose-grids", actions.draw_dose_grids),
+        ("7-q-values", actions.draw_q_values),
+        ("8-lower-bound", training.draw_lower_bound),
+        ("12-by-sofa", patients.draw_by_sofa),
+    ):
+        yield name, draw_alone(rows(name))
+    for key, (name, _, _) in variations.VARIED.items():
+        yield name, variations.draw_variation(rows(name), key, known)
+
+
 if __name__ == "__main__":
+    for name, figure in pictures():
+        (FOLDER / f"{name}.png").write_bytes(picture(figure, name)[f"{name}.png"])
     (FOLDER / "README.md").write_text(page())

@@ -23,6 +23,11 @@ def tell(text: str, *, error: bool = False) -> None:
     Console(stderr=error, markup=False, highlight=False).print(text, soft_wrap=True)
 
 
+def counted(count: int, one: str, several: str = "") -> str:
+    """A number with its noun, whose plural is that with an s if none is given."""
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+
+
 def shown(path: str | Path) -> str:
     """A path as the screen shows all of them: relative below the current folder, else absolute.
 

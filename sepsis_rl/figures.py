@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -14,7 +15,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter, MaxNLocator, ScalarFormatter
+from numpy.typing import ArrayLike
 
 from sepsis_rl.mdp import FloatArray
 
@@ -33,6 +35,9 @@ _STYLES: Final[Mapping[str, dict[str, Any]]] = {
     "random": {"color": "0.45", "marker": "D", "linestyle": ":"},
 }
 
+WIDTH: Final = 7.6
+"""Inches of a page's widest pictures: on paper their letters keep their size."""
+
 
 def new_figure(width: float, height: float, dpi: int = 130) -> Figure:
     """A figure whose parts keep out of each other's way.
@@ -46,13 +51,32 @@ def new_figure(width: float, height: float, dpi: int = 130) -> Figure:
 
 
 def label_axes(axes: Axes, x: str = "", y: str = "", title: str = "") -> None:
-    """Names the axes and draws a faint grid behind everything."""
+    """Names the axes and draws a faint grid behind everything.
+
+    Numbers at the axes have thousands separators.
+    """
     axes.set_xlabel(x, fontsize=9)
     axes.set_ylabel(y, fontsize=9)
     axes.set_title(title, fontsize=10)
     axes.grid(color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=8)
+    for axis in (axes.xaxis, axes.yaxis):
+        if type(axis.get_major_formatter()) is ScalarFormatter:  # nobody has chosen another
+            axis.set_major_formatter(_Separated())
+
+
+class _Separated(ScalarFormatter):
+    """Writes numbers of a linear axis with thousands separators, and none as a difference."""
+
+    def __init__(self) -> None:
+        super().__init__(useOffset=False)
+        self.set_powerlimits((-5, 7))
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """The text of a tick."""
+        text = super().__call__(x, pos)
+        return re.sub(r"(?<![\d.])\d{4,}", lambda found: f"{int(found[0]):,}", text)
 
 
 def setting_style(setting: str) -> dict[str, Any]:
@@ -74,21 +98,44 @@ def setting_styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     return styles
 
 
-def reference_lines(axes: Axes, survival: Mapping[str, float]) -> None:
-    """Draws horizontal lines at the references' exact survival.
+def reference_lines(axes: Axes, survival: Mapping[str, float], shown: ArrayLike) -> None:
+    """Draws horizontal lines at the references' exact survival, and sets the ends of the y-axis.
+
+    An optimum that would squeeze all else to less than half of the axis is an arrow at its top.
 
     Args:
         axes: Its y-axis is survival in percent.
         survival: By `random`, `clinician` and `optimum`, probabilities.
+        shown: What else the axis is to show, in percent; NaN is not looked at.
     """
-    for name, value in survival.items():
+    lines = {name: 100 * value for name, value in survival.items()}
+    others = [value for name, value in lines.items() if name != "optimum"]
+    values = np.append(np.ravel(np.asarray(shown, dtype=float)), others)
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    room = max(0.06 * (high - low), 0.1)
+    top = high + room
+    if lines.get("optimum", high) - high > high - low:
+        top = high + 3.5 * room  # for the arrow's text
+        axes.annotate(
+            f"↑ optimum {lines.pop('optimum'):.1f} %",
+            (0.98, 0.98),
+            xycoords="axes fraction",
+            ha="right",
+            va="top",
+            fontsize=8,
+            color=_STYLES["optimum"]["color"],
+        )
+    elif "optimum" in lines:
+        top = max(top, lines["optimum"] + room)
+    axes.set_ylim(low - room, top)
+    for name, value in lines.items():
         style = _STYLES[name]
         axes.axhline(
-            100 * value,
+            value,
             color=style["color"],
             linestyle=style["linestyle"],
             linewidth=1.1,
-            label=f"{name} {100 * value:.1f} %",
+            label=f"{name} {value:.1f} %",
             zorder=1,
         )
 
@@ -128,6 +175,7 @@ def heat_map(
     limits: tuple[float, float] | None = None,
     written_from: float = -np.inf,
     digits: int = 1,
+    letters: float = 8,
     rows: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
     **options: Any,
@@ -140,6 +188,7 @@ def heat_map(
         limits: Values of the darkest and the brightest color. None: 0 and the largest value.
         written_from: Smaller values get a color but no number.
         digits: Decimal places of the numbers.
+        letters: Their size in points.
         rows: Names of the rows. None: counted from 0.
         columns: Names of the columns, likewise.
         options: Passed on to matplotlib's `imshow`.
@@ -153,7 +202,7 @@ def heat_map(
         if value >= written_from:
             color = "white" if value < (low + high) / 2 else "black"
             number = f"{value:.{digits}f}"
-            axes.text(column, row, number, ha="center", va="center", fontsize=8, color=color)
+            axes.text(column, row, number, ha="center", va="center", fontsize=letters, color=color)
     axes.set_yticks(range(values.shape[0]), rows)
     axes.set_xticks(range(values.shape[1]), columns)
     return image

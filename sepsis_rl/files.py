@@ -92,10 +92,17 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         folder.rename(path)
 
 
+def as_json(content: Mapping[str, Any]) -> bytes:
+    """Content of an indented JSON file."""
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    # What UTF-8 has no bytes for, in a file's odd name, is written as JSON's own escape.
+    return text.encode(errors="backslashreplace") + b"\n"
+
+
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
     """Writes an indented JSON file with `atomic_write`."""
     with atomic_write(path) as file:
-        file.write(json.dumps(content, indent=1).encode() + b"\n")
+        file.write(as_json(content))
 
 
 def refuse_existing(output: str | Path) -> None:
@@ -174,15 +181,14 @@ def refuse_beyond_memory(path: Path, size: int) -> None:
         )
 
 
-def as_csv(
-    rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]], comment: str = ""
-) -> bytes:
-    """Content of a CSV file, which `pandas.read_csv` reads, with `skiprows=1` if it has a comment.
+def as_csv(rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]]) -> bytes:
+    """Content of a CSV file, which `pandas.read_csv` reads as it is.
+
+    Where the numbers come from stands in a `.json` beside it.
 
     Args:
         rows: Cells by column; all rows have the same columns. Or columns by name. Floats are
             written with 9 significant digits; None and NaN leave a cell empty.
-        comment: The first line, after `# `; none if it is empty.
 
     Returns:
         The file, in UTF-8.
@@ -191,5 +197,5 @@ def as_csv(
 
     # Whole numbers stay whole beside empty cells.
     frame = pd.DataFrame(rows if isinstance(rows, Mapping) else list(rows)).convert_dtypes()
-    text = frame.to_csv(index=False, float_format="%.9g", lineterminator="\n")
-    return (f"# {comment}\n{text}" if comment else text).encode()
+    text: str = frame.to_csv(index=False, float_format="%.9g", lineterminator="\n")
+    return text.encode()

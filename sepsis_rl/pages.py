@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ from matplotlib.figure import Figure
 
 from sepsis_rl.display import NOT_FOR_CLINICAL_USE
 from sepsis_rl.figures import picture
-from sepsis_rl.files import as_csv, atomic_write
+from sepsis_rl.files import as_csv, as_json, atomic_write
 
-CONTENTS: Final = "contents.csv"
-"""File with title and text of a page, then of each exhibit on it."""
+CONTENTS: Final = "contents.json"
+"""File with title and text of a page and of each exhibit on it, and where its numbers come from."""
 
 Rows = Sequence[Mapping[str, Any]]
 Shown = Sequence[Mapping[str, str]]
@@ -36,6 +37,8 @@ class Exhibit:
         text: What it shows and how to read it.
         rows: The numbers behind it, in full precision; all rows have the same columns.
         figure: The picture; None for a table alone.
+        notes: Sentences of their own, each about one run or the like.
+        chapter: Title of the chapter that begins with it; empty where none does.
     """
 
     name: str
@@ -43,16 +46,13 @@ class Exhibit:
     text: str
     rows: Rows
     figure: Figure | None = None
+    notes: Sequence[str] = ()
+    chapter: str = ""
 
 
-def files_of(exhibit: Exhibit, comment: str = NOT_FOR_CLINICAL_USE) -> dict[str, bytes]:
-    """Content by file name: the rows as CSV, the figure as PNG and SVG.
-
-    Args:
-        exhibit: The exhibit.
-        comment: First line of the CSV.
-    """
-    files = {f"{exhibit.name}.csv": as_csv(exhibit.rows, comment)}
+def files_of(exhibit: Exhibit) -> dict[str, bytes]:
+    """Content by file name: the rows as CSV, the figure as PNG and SVG."""
+    files = {f"{exhibit.name}.csv": as_csv(exhibit.rows)}
     return files | ({} if exhibit.figure is None else picture(exhibit.figure, exhibit.name))
 
 
@@ -63,11 +63,27 @@ def save(folder: Path, files: Mapping[str, bytes]) -> None:
             file.write(content)
 
 
-def list_contents(title: str, text: str, exhibits: Sequence[Exhibit]) -> bytes:
-    """The file `CONTENTS` of a page."""
-    rows = [{"name": "", "title": title, "text": text}]
-    rows += [{"name": one.name, "title": one.title, "text": one.text} for one in exhibits]
-    return as_csv(rows, NOT_FOR_CLINICAL_USE)
+def list_contents(title: str, text: str, exhibits: Sequence[Exhibit], **provenance: Any) -> bytes:
+    """The file `CONTENTS` of a page.
+
+    Args:
+        title: Of the page.
+        text: Of the page.
+        exhibits: Its parts, in their order.
+        provenance: Where the numbers in the files beside it come from.
+    """
+    about: dict[str, Any] = {"note": NOT_FOR_CLINICAL_USE, "title": title, "text": text}
+    parts = [
+        {
+            "name": one.name,
+            "chapter": one.chapter,
+            "title": one.title,
+            "text": one.text,
+            "notes": list(one.notes),
+        }
+        for one in exhibits
+    ]
+    return as_json({**about, **provenance, "exhibits": parts})
 
 
 def html_page(
@@ -94,8 +110,10 @@ def html_page(
     parts = [
         {
             "name": exhibit.name,
+            "chapter": exhibit.chapter,
             "title": exhibit.title,
             "text": exhibit.text,
+            "notes": exhibit.notes,
             "image": base64.b64encode(files[exhibit.name].get(f"{exhibit.name}.png", b"")).decode(),
             # The same size of letters in all pictures.
             "width": round(95 * exhibit.figure.get_figwidth()) if exhibit.figure else 0,
@@ -115,17 +133,21 @@ def markdown_page(folder: Path, show: Show, preface: str = "") -> str:
         show: What stands on the page as a table.
         preface: Markdown between the page's own text and the first exhibit.
     """
-    page, *exhibits = _read_rows(folder / CONTENTS)
+    page = json.loads((folder / CONTENTS).read_text())
     parts = [
         f"# {_escaped(page['title'])}",
         NOT_FOR_CLINICAL_USE,
         _escaped(page["text"]),
         preface.strip(),
     ]
-    for exhibit in exhibits:
+    has_chapters = any(exhibit["chapter"] for exhibit in page["exhibits"])
+    for exhibit in page["exhibits"]:
         name, title = exhibit["name"], _escaped(exhibit["title"])
         numbers, image = folder / f"{name}.csv", folder / f"{name}.png"
-        parts += [f"## {title}", _escaped(exhibit["text"])]
+        if exhibit["chapter"]:
+            parts.append(f"## {_escaped(exhibit['chapter'])}")
+        parts += [f"##{'#' * has_chapters} {title}", _escaped(exhibit["text"])]
+        parts.append("\n".join(f"- {_escaped(note)}" for note in exhibit["notes"]))
         if image.is_file():
             parts.append(f"![{title}]({image.name})")
         if numbers.is_file():
@@ -136,7 +158,7 @@ def markdown_page(folder: Path, show: Show, preface: str = "") -> str:
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
-    frame = pd.read_csv(path, skiprows=1, keep_default_na=False, na_values=[""]).astype(object)
+    frame = pd.read_csv(path, keep_default_na=False, na_values=[""]).astype(object)
     rows: list[dict[str, Any]] = frame.where(frame.notna(), "").to_dict("records")
     return rows
 

@@ -5,7 +5,14 @@ import pytest
 from matplotlib.figure import Figure
 
 from sepsis_rl.callbacks.dose_images import draw_dose_grid
-from sepsis_rl.figures import heat_map, picture, reference_lines, setting_style, setting_styles
+from sepsis_rl.figures import (
+    heat_map,
+    label_axes,
+    picture,
+    reference_lines,
+    setting_style,
+    setting_styles,
+)
 from sepsis_rl.mdp import DoseGrid
 
 
@@ -49,10 +56,33 @@ def test_settings_are_told_apart():
     assert len({style["marker"] for style in styles.values()}) >= 2
 
 
-def test_reference_lines():
+@pytest.mark.parametrize(
+    ("shown", "lines", "texts"),
+    [
+        ([78.5, 84.0], [78, 87.5], []),
+        ([78.5, 79.0], [78], ["↑ optimum 87.5 %"]),  # the optimum would squeeze a point
+        ([], [78], ["↑ optimum 87.5 %"]),
+    ],
+)
+def test_reference_lines(shown, lines, texts):
     axes = Figure().subplots()
-    reference_lines(axes, {"random": 0.78, "optimum": 0.875})
-    assert [line.get_ydata()[0] for line in axes.lines] == pytest.approx([78, 87.5])
+    reference_lines(axes, {"random": 0.78, "optimum": 0.875}, shown)
+    assert [line.get_ydata()[0] for line in axes.lines] == pytest.approx(lines)
+    assert [text.get_text() for text in axes.texts] == texts
+    low, high = axes.get_ylim()
+    assert low < min(78, *lines)
+    assert max([78, *shown, *lines]) < high
+    assert high - low < 2 * (max([*shown, 79]) - 78) + 1
+
+
+def test_numbers_at_axes_have_thousands_separators():
+    axes = Figure().subplots()
+    axes.plot([0, 1], [0, 700_000])
+    label_axes(axes)
+    written = [label.get_text() for label in axes.get_yticklabels()]
+    assert {"0", "200,000", "600,000"} <= set(written)
+    axes.set_ylim(78.1, 78.2)
+    assert "78.12" in [label.get_text() for label in axes.get_yticklabels()]
 
 
 def test_the_same_figure_makes_the_same_files():

@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import json
 import math
 import os
 import stat
@@ -12,7 +13,7 @@ import pytest
 
 from sepsis_rl.data.tables import read_table
 from sepsis_rl.errors import InputError
-from sepsis_rl.files import as_csv, atomic_folder, atomic_write, read_arrays
+from sepsis_rl.files import as_csv, as_json, atomic_folder, atomic_write, read_arrays
 
 
 def names(folder):
@@ -117,13 +118,11 @@ def test_csv_of_rows():
         {"text": 'a, "b"', "whole": 4_294_967_295, "part": 1 / 3, "some": None, "flag": True},
         {"text": None, "whole": None, "part": math.nan, "some": 2e12, "flag": False},
     ]
-    assert as_csv(rows, "Of a test.").decode().splitlines() == [
-        "# Of a test.",
+    assert as_csv(rows).decode().splitlines() == [
         "text,whole,part,some,flag",
         '"a, ""b""",4294967295,0.333333333,,True',
         ",,,2000000000000,False",
     ]
-    assert as_csv([], "None.") == b"# None.\n\n"
     assert as_csv([{"state": 0}]) == b"state\n0\n"
 
 
@@ -140,3 +139,9 @@ def test_what_unpacks_beyond_memory_is_refused_unread(tmp_path, monkeypatch, suf
     monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 2**10}.get(name, 2**9))
     with pytest.raises(InputError, match=rf"zeros.{suffix}: it unpacks to .* memory"):
         read_arrays(path, "a data set") if suffix == "npz" else read_table(path)
+
+
+def test_json_of_any_text():
+    text = {"setting": "α 0.5", "name": "odd \udc80"}
+    assert "α 0.5".encode() in as_json(text)
+    assert json.loads(as_json(text)) == text

@@ -1,5 +1,7 @@
 """Exhibits, their files and their pages."""
 
+import dataclasses
+import json
 import runpy
 from pathlib import Path
 
@@ -35,8 +37,7 @@ def exhibits():
 
 def test_files_of_an_exhibit(exhibits):
     table, picture = (files_of(exhibit) for exhibit in exhibits)
-    first = b"# Research software. Not for clinical use.\n"
-    assert table == {"1-table.csv": first + b"name,value\na|b,0.5\n<i>,\nNA,1\n"}
+    assert table == {"1-table.csv": b"name,value\na|b,0.5\n<i>,\nNA,1\n"}
     assert picture.keys() == {"2-picture.csv", "2-picture.png", "2-picture.svg"}
 
 
@@ -63,6 +64,25 @@ def test_a_page_in_html(exhibits):
     assert page.count("data:image/png;base64,") == 1
     assert "width: 95px" in page
     assert '<td>a|b</td><td class="number">0.5</td>' in page
+
+
+def test_chapters_and_notes(exhibits, tmp_path):
+    first, second = exhibits
+    second = dataclasses.replace(second, chapter="The <rest>", notes=["a <b>", "c"])
+    save(tmp_path, {CONTENTS: list_contents("All", "About.", [first, second], seed=3)})
+    content = json.loads((tmp_path / CONTENTS).read_text())
+    assert (content["seed"], content["note"]) == (3, "Research software. Not for clinical use.")
+    page = markdown_page(tmp_path, {})
+    assert page.index("### A &lt;table>") < page.index("## The &lt;rest>\n\n### A picture")
+    assert "- a &lt;b>\n- c" in page
+    files = {exhibit.name: files_of(exhibit) for exhibit in exhibits}
+    texts = {"title": "All", "about": "About.", "problems": [], "warning": "Careful."}
+    page = html_page([first, second], files, {}, **texts).decode()
+    assert '<h2 class="chapter">The &lt;rest&gt;</h2>' in page
+    assert page.count("<h3>") == 2
+    assert "<li>a &lt;b&gt;</li><li>c</li>" in page
+    assert page.count("Careful.") == 3  # at the top, at the end and on every sheet of paper
+    assert "<h3>" not in html_page(exhibits, files, {}, **texts).decode()
 
 
 def test_the_committed_page_is_made_of_the_files_beside_it():

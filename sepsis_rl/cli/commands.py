@@ -92,8 +92,8 @@ def _report(words: list[str]) -> None:
 
     parser = _Parser(
         "report",
-        "Write the essay's figures from finished runs, next to the exact truth: a page, pictures, "
-        "and tables of every number behind them.",
+        "Write a page about finished runs, with pictures and tables of every number behind them: "
+        "each policy next to the truth where it is known, then the essay's claims and figures.",
     )
     parser.add_runs("+")
     parser.add_function_arguments(report, skip={"folders"})

@@ -1,14 +1,22 @@
-"""`lightning report`: the essay's figures from finished runs, next to the truth."""
+"""`lightning report`: finished runs side by side, then the essay's claims and figures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
+from rich.markup import escape
 
-from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, progress_bar, shown
+from sepsis_rl.display import (
+    NOT_FOR_CLINICAL_USE,
+    counted,
+    framed_table,
+    progress_bar,
+    shown,
+    tell,
+)
 from sepsis_rl.pages import (
     CONTENTS,
     Exhibit,
@@ -18,23 +26,27 @@ from sepsis_rl.pages import (
     markdown_page,
     save,
 )
-from sepsis_rl.report.experiment import Experiment, read_experiment
+from sepsis_rl.report.experiment import Experiment, build_experiment, read_finished
 from sepsis_rl.report.figures import actions, patients, survival, training
+from sepsis_rl.report.figures.curves import curves
 from sepsis_rl.report.figures.temperature import temperature_maps
 from sepsis_rl.report.figures.variations import variations
-from sepsis_rl.report.findings import claims, claims_shown
+from sepsis_rl.report.own_runs import name_of, runs_shown, runs_table
 from sepsis_rl.report.protocol import Protocol, carry_out
+from sepsis_rl.report.verdicts import claims, claims_shown
+from sepsis_rl.runs.history import Member
 
 PAGE: Final = "report.html"
 MARKDOWN: Final = "report.md"
 SHOWN: Final = {
+    "runs": runs_shown,
     "0-claims": claims_shown,
     "4b-checkpoints": survival.checkpoints_shown,
     "12-by-sofa": patients.by_sofa_shown,
     "13-disagreements": patients.disagreements_shown,
 }
 """By the name of an exhibit that stands on the page as a table, what makes it of its rows."""
-TITLE: Final = "Offline reinforcement learning for sepsis: the essay's experiment and the truth"
+TITLE: Final = "Finished runs and what their policies are worth"
 
 
 def write_report(folders: Sequence[str | Path], output: Path, tries: int) -> None:
@@ -43,27 +55,47 @@ def write_report(folders: Sequence[str | Path], output: Path, tries: int) -> Non
     Raises:
         InputError: No run is usable.
     """
-    experiment = read_experiment(folders)
-    protocol = carry_out(experiment, tries=tries)
+    finished = read_finished(folders)
+    members = [member for member in finished.members if member.has_truth]
+    experiment = build_experiment(members) if members else None
+    protocol = None if experiment is None else carry_out(experiment, tries=tries)
     with progress_bar() as progress:
         progress.add_task("Drawing", total=None)
-        exhibits = draw(experiment, protocol)
+        exhibits = draw(finished.members, experiment, protocol)
     files = {}
     with progress_bar() as progress:
         for exhibit in progress.track(exhibits, description="Writing"):
             files[exhibit.name] = files_of(exhibit)
             save(output, files[exhibit.name])
-    about, problems = _about(experiment, tries), experiment.problems
-    save(output, {CONTENTS: list_contents(TITLE, "\n\n".join([about, *problems]), exhibits)})
+    about, problems = _about(finished.members), finished.problems
+    text = "\n\n".join([about, *problems])
+    save(output, {CONTENTS: list_contents(TITLE, text, exhibits, **_provenance(finished.members))})
     texts = {"title": TITLE, "about": about, "warning": NOT_FOR_CLINICAL_USE}
     page = html_page(exhibits, files, SHOWN, problems=problems, **texts)
     save(output, {MARKDOWN: markdown_page(output, SHOWN).encode(), PAGE: page})
-    _print(exhibits[0], problems, output)
+    _print(exhibits, problems, output)
 
 
-def draw(experiment: Experiment, protocol: Protocol) -> list[Exhibit]:
-    """Makes the exhibits that the runs suffice for, in the order of the page."""
-    made = [
+def draw(
+    members: Sequence[Member], experiment: Experiment | None, protocol: Protocol | None
+) -> list[Exhibit]:
+    """Makes the exhibits that the runs suffice for, in the order of the page.
+
+    Args:
+        members: Of all runs.
+        experiment: Those whose patients are simulated; None where there are none.
+        protocol: Carried out on it.
+    """
+    references = {} if experiment is None else experiment.reference_survival
+    made = [runs_table(members), curves(members, references)]
+    if experiment is not None and protocol is not None:
+        made += _chapter(experiment, protocol)
+    return [exhibit for exhibit in made if exhibit is not None]
+
+
+def _chapter(experiment: Experiment, protocol: Protocol) -> list[Exhibit | None]:
+    """The essay's claims and figures."""
+    return [
         claims(experiment, protocol),
         training.training_loss(experiment),
         training.survival_in_training(experiment),
@@ -80,44 +112,46 @@ def draw(experiment: Experiment, protocol: Protocol) -> list[Exhibit]:
         patients.by_sofa(experiment),
         patients.disagreements(experiment),
     ]
-    return [exhibit for exhibit in made if exhibit is not None]
 
 
-def _about(experiment: Experiment, tries: int) -> str:
-    data = experiment.data.train
-    steps = sorted({int(member.steps[-1]) for member in experiment.members})
-    trained = " or ".join(f"{step:,}" for step in steps)
-    settings = ", ".join(dict.fromkeys(member.setting for member in experiment.members))
-    elsewhere = {member.data.content_hash for member in experiment.elsewhere}
-    more = f", and on {len(elsewhere)} other data sets" if elsewhere else ""
+def _about(members: Sequence[Member]) -> str:
+    """What the page is made from, in a sentence."""
+    runs = {member.run for member in members}
+    data = {member.data.content_hash: name_of(member.data) for member in members}
     return (
-        f"{len(experiment.members)} members ({settings}), trained for "
-        f"{trained} steps on {data.n_episodes:,} episodes of ICU-Sepsis (seed "
-        f"{data.provenance.seed}){more}. Survival is 90-day survival; exact means solved from the "
-        "simulator's own tables, without sampling. The essay's protocol is simulated "
-        f"{tries:,} times.{_about_temperature(experiment)}"
+        f"{counted(len(members), 'policy', 'policies')} of {counted(len(runs), 'run')}, trained on "
+        f"{'; '.join(data.values())}."
     )
 
 
-def _about_temperature(experiment: Experiment) -> str:
-    """A sentence where it is not the essay's, or where another figure has others."""
-    found = {member.temperature for member in experiment.members} - {None}
-    if not found or (found == {1.0} and not experiment.sweeps):
-        return ""
-    (own,) = found  # a grid has one
-    said = f" The conservative term has temperature {own:g}"
-    said += "" if own == 1 else ", where the essay's has 1"
-    return f"{said}{', in all figures but that of temperatures' * bool(experiment.sweeps)}."
+def _provenance(members: Sequence[Member]) -> dict[str, Any]:
+    """The runs behind the numbers, by folder the content hash of their data."""
+    return {"runs": {str(shown(member.run)): member.data.content_hash for member in members}}
 
 
-def _print(found: Exhibit, problems: Sequence[str], output: Path) -> None:
+def _print(exhibits: Sequence[Exhibit], problems: Sequence[str], output: Path) -> None:
     console = Console()
-    table = framed_table("The essay's claims", NOT_FOR_CLINICAL_USE)
+    rows = runs_shown(exhibits[0].rows)
+    table = framed_table(exhibits[0].title, NOT_FOR_CLINICAL_USE)
+    for column in rows[0]:
+        table.add_column(column, justify="left" if column in ("data", "run", "policy") else "right")
+    for row in rows:
+        table.add_row(*map(escape, row.values()))
+    console.print(table)
+    for exhibit in exhibits:
+        if exhibit.name == "0-claims":
+            _print_claims(console, exhibit)
+    for problem in problems:
+        tell(problem)
+    tell(str(output / PAGE))
+
+
+def _print_claims(console: Console, found: Exhibit) -> None:
+    table = framed_table(found.title, "")
     for column in ("the essay", "is it true?"):
         table.add_column(column, ratio=1)
     for row in claims_shown(found.rows):
         table.add_row(row["the essay"], row["is it true?"], end_section=True)
     console.print(table)
-    for problem in problems:
-        console.print(problem, style="bold", soft_wrap=True, highlight=False)
-    console.print(shown(output / PAGE), soft_wrap=True, highlight=False)
+    for note in found.notes:
+        tell(note)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from sepsis_rl.report.experiment import Experiment
@@ -22,18 +22,53 @@ class Finding(NamedTuple):
 
 
 Examination = Callable[[Experiment, Protocol], Finding]
-CLAIMS: Final[list[tuple[str, str, Examination]]] = []
-"""What the essay says, what counts as true, and what finds it out."""
 
 
-def claim(text: str, threshold: str) -> Callable[[Examination], Examination]:
+class Claim(NamedTuple):
+    """A claim of the essay.
+
+    Attributes:
+        text: What the essay says.
+        threshold: What counts as true.
+        settings: Algorithms or settings that it is about.
+        steps: How long they have to be trained for it.
+        examine: Finds it out.
+    """
+
+    text: str
+    threshold: str
+    settings: Sequence[str]
+    steps: int
+    examine: Examination
+
+    def missing(self, experiment: Experiment) -> str:
+        """What the runs lack for it to be examined; empty where nothing is lacking."""
+        lacking = []
+        for setting in self.settings:
+            own = [m for m in experiment.members if setting in (m.setting, m.algorithm)]
+            reached = min((int(member.steps[-1]) for member in own), default=0)
+            if not own:
+                lacking.append(setting)
+            elif reached < self.steps:
+                lacking.append(f"{setting} trained for {self.steps:,} steps (here {reached:,})")
+        return f"needs {', '.join(lacking)}" if lacking else ""
+
+
+CLAIMS: Final[list[Claim]] = []
+ESSAY_STEPS: Final = 50_000
+"""The number that the essay's repository trains for."""
+
+
+def claim(
+    text: str, threshold: str, *settings: str, steps: int = ESSAY_STEPS
+) -> Callable[[Examination], Examination]:
     """Enters what the essay says, and what counts as true, before the function that finds it out.
 
     The thresholds were written down before the runs that decide were looked at.
     """
 
     def enter(examine: Examination) -> Examination:
-        CLAIMS.append((text, threshold, examine))
+        CLAIMS.append(Claim(text, threshold, settings, steps, examine))
         return examine
 
     return enter

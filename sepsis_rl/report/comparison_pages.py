@@ -13,7 +13,7 @@ from rich.text import Text
 from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, tell
 from sepsis_rl.pages import CONTENTS, Exhibit, Rows, Shown, files_of, html_page, list_contents, save
 from sepsis_rl.report.comparison import RESAMPLES, Comparison
-from sepsis_rl.report.figures.curves import curves
+from sepsis_rl.report.figures.compared_curves import curves
 from sepsis_rl.runs.described import NONE, setting_differences
 
 PAGE: Final = "compare.html"

@@ -31,6 +31,7 @@ from sepsis_rl.runs.finished import read_run
 from sepsis_rl.runs.history import Curve, Member, read_curve, read_members
 
 T = TypeVar("T")
+_LEFT_OUT: Final = "is left out of the essay's chapter"
 ESSAY_ORDER: Final = ("CQL", "BC", "DQN")
 
 
@@ -151,18 +152,24 @@ class Experiment:
         return known
 
 
-def read_experiment(folders: Sequence[str | Path]) -> Experiment:
-    """Reads finished runs and sorts their members; shares of a sweep join by themselves.
+@dataclass(frozen=True)
+class Finished:
+    """What finished runs hold.
 
-    The data of the first usable run is that of the grid, and its settings are what variations are
-    told by; of several temperatures in it, the one that is closest to the essay's, 1.
+    Attributes:
+        members: All of them, in the order of their runs.
+        problems: Runs that cannot be used and members that have diverged, a sentence each.
+    """
+
+    members: Sequence[Member]
+    problems: Sequence[str]
+
+
+def read_finished(folders: Sequence[str | Path]) -> Finished:
+    """Reads finished runs, of the simulator's patients or a hospital's own.
 
     Args:
         folders: Folders of runs, `runs/<name>/version_N`.
-
-    Returns:
-        The experiment. A run that is missing, unfinished, or made in another way than those before
-        is in `problems`.
 
     Raises:
         InputError: No run is usable.
@@ -181,9 +188,42 @@ def read_experiment(folders: Sequence[str | Path]) -> Experiment:
         except InputError as error:
             problems.append(left_out(folder, error))
     refuse_without(found, problems)
-    mdp = found[0].data.require_mdp("the report")
-    experiment = Experiment(mdp, found[0].data, problems=problems)
-    _sort(found, experiment)
+    return Finished(found, problems)
+
+
+def build_experiment(members: Sequence[Member]) -> Experiment:
+    """Sorts members of finished runs; shares of a sweep join by themselves.
+
+    The data of the first one is that of the grid, and its settings are what variations are told by;
+    of several temperatures in it, the one that is closest to the essay's, 1.
+
+    Args:
+        members: Of runs on the simulator's patients, at least one.
+
+    Returns:
+        The experiment. What was made in another way than those before is in `problems`.
+    """
+    mdp = members[0].data.require_mdp("the essay's experiment")
+    experiment = Experiment(mdp, members[0].data)
+    _sort(members, experiment)
+    return experiment
+
+
+def read_experiment(folders: Sequence[str | Path]) -> Experiment:
+    """Reads finished runs on the simulator's patients and sorts their members.
+
+    Args:
+        folders: Folders of runs, `runs/<name>/version_N`.
+
+    Returns:
+        The experiment; what cannot be used is in `problems` as well.
+
+    Raises:
+        InputError: No run is usable, or one has no simulator.
+    """
+    finished = read_finished(folders)
+    experiment = build_experiment(finished.members)
+    experiment.problems[:0] = finished.problems
     return experiment
 
 
@@ -193,7 +233,7 @@ def _sort(found: Sequence[Member], experiment: Experiment) -> None:
     experiment.sweeps = temperature_sweeps(distinct)
     swept = [member for sweep in experiment.sweeps for member in sweep]
     temperature = grid_temperature(distinct)
-    problems: list[str] = []
+    left_out: dict[tuple[str, str], list[Member]] = {}
     for member in distinct:
         base = next(other for other in distinct if family(other) == family(member))
         differs = differences(member, base, found[0].data, temperature)
@@ -205,15 +245,16 @@ def _sort(found: Sequence[Member], experiment: Experiment) -> None:
         elif len(differs) == 1 and differs[0] in ("data.episodes", "learning_rate", "network"):
             experiment.variations.setdefault(differs[0], []).append(member)
         elif differs != ["temperature"] or not same_steps or member not in swept:
-            what = f"{member.label} is left out"
-            if member in swept:  # as all of its run
-                what = f"{short_name(member.run)} is in the heat map of temperatures alone"
+            what = _LEFT_OUT
+            if member in swept:
+                what = "is in the heat map of temperatures alone"
                 differs = [name for name in differs if name != "temperature"]
             differs += [] if same_steps else [f"its {member.steps[-1]:,} steps"]
-            problems.append(
-                f"{what}: it differs from {short_name(base.run)} in {', '.join(differs)}"
-            )
-    experiment.problems += dict.fromkeys(problems)
+            said = f"{what}: it differs from {short_name(base.run)} in {', '.join(differs)}"
+            left_out.setdefault((short_name(member.run), said), []).append(member)
+    for (run, said), own in left_out.items():
+        named = own[0].label if len(own) == 1 else f"{run}, {len(own)} members,"
+        experiment.problems.append(f"{named} {said}")
     experiment.members.sort(key=order)
     experiment.elsewhere.sort(key=lambda m: (m.data.train.provenance.seed or 0, order(m)))
 
@@ -228,6 +269,6 @@ def _without_doubles(found: Sequence[Member], problems: list[str]) -> list[Membe
         same = at.setdefault(identity(member), member)
         if same is not member and same.run != member.run:
             problems.append(
-                f"{member.label} is left out: {short_name(same.run)} holds the same member"
+                f"{member.label} {_LEFT_OUT}: {short_name(same.run)} holds the same member"
             )
     return list(at.values())

@@ -24,6 +24,21 @@ SHARED_SETTINGS: Final = (
 )
 """Settings that all members of the grid share, beside temperature and the network's shape."""
 NETWORK_SHAPE: Final = ("embedding_dim", "hidden_dims")
+ESSAY_SETTINGS: Final = {
+    "temperature": 1.0,
+    "gamma": 0.99,
+    "learning_rate": 3e-4,
+    "tau": 0.005,
+    "double_q": False,
+    "actions": "all",
+    "value_range": None,
+    "schedule": "constant",
+    "batch_size": 256,
+    "dynamics": "counts",
+    "embedding_dim": 256,
+    "hidden_dims": (256, 256),
+}
+"""What the essay has, beside alpha and seed: the defaults of this project's classes."""
 
 
 def identity(member: Member) -> tuple[Any, ...]:
@@ -82,6 +97,15 @@ def differences(
         simulated = None not in (ours.seed, theirs.seed) and ours.policy == theirs.policy
         differs += other if simulated and other else ["its data"]
     return differs
+
+
+def plain(value: Any) -> str:
+    """A setting as a page says it."""
+    if isinstance(value, tuple | list):
+        return "–".join(map(plain, value))
+    if value is None:
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def grid_temperature(members: Sequence[Member]) -> float | None:

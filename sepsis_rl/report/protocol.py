@@ -2,7 +2,8 @@
 
 The essay evaluates a run 20 times on the same 100 simulated patients, keeps the checkpoint that did
 best there, reports what it did there, and averages over three seeds. The best of many noisy figures
-is too high, by how much can be simulated: the policies are known, and so is their exact value.
+is too high, by how much can be simulated: the policies are known, and so is their exact value. Here
+it is carried out with as many evaluations and seeds as the runs have.
 
 Source: github.com/anishmariathasan/CQL-sepsis, scripts/03_train_cql.py and src/utils/evaluation.py.
 It seeds the environment for each patient, so that all evaluations of a run, and all algorithms,
@@ -29,8 +30,7 @@ from sepsis_rl.rollouts import roll_out
 from sepsis_rl.runs.history import Member
 
 PATIENTS: Final = 100
-EVALUATIONS: Final = 20
-SEEDS: Final = (42, 123, 456)
+ESSAY_EVALUATIONS: Final = 20
 REPORTED: Final = {"CQL": 0.86, "BC": 0.84, "DQN": 0.82, "random": 0.817}
 """The essay's figure 4: the best alpha, 0.5, for CQL."""
 
@@ -72,15 +72,27 @@ class Protocol:
 
     Attributes:
         rates: For each member of the grid, (evaluations, tries).
-        random: The best of 20 evaluations of four algorithms that all act uniformly at random,
+        seeds: Of the algorithms that are compared.
+        evaluations: The most that one of them has.
+        random: The best of so many evaluations of four algorithms that all act uniformly at random,
             (seeds, 4, tries).
         random_on_others: The same of one of them, had each evaluation met other patients,
             (seeds, tries).
     """
 
     rates: Mapping[Member, FloatArray]
+    seeds: Sequence[int]
+    evaluations: int
     random: FloatArray
     random_on_others: FloatArray
+
+    @property
+    def best_of(self) -> str:
+        """Of how many evaluations the best one is reported, in words."""
+        counts = sorted({len(rates) for rates in self.rates.values()})
+        own = str(counts[-1]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        there = "" if counts == [ESSAY_EVALUATIONS] else f" (in the essay {ESSAY_EVALUATIONS})"
+        return f"best of {own} evaluations{there}"
 
     def on_record(self, member: Member) -> float:
         """What the essay would have reported of a member: its best evaluation of the first try."""
@@ -115,7 +127,10 @@ def carry_out(experiment: Experiment, *, tries: int) -> Protocol:
         tries: How often.
     """
     mdp, random = experiment.mdp, experiment.references["random"]
-    four_times_twenty = [random] * (len(REPORTED) * EVALUATIONS)
+    compared = [member for members in experiment.compared.values() for member in members]
+    seeds = sorted({member.seed for member in compared})
+    evaluations = max(len(member.steps) for member in compared)
+    of_all_four = [random] * (len(REPORTED) * evaluations)
     alike, others = [], []
     told = f"Carrying out the essay's protocol {tries:,} times"
     with progress_bar() as progress:
@@ -123,12 +138,12 @@ def carry_out(experiment: Experiment, *, tries: int) -> Protocol:
             member: evaluation_rates(mdp, member.policies(), seed=member.seed, tries=tries)
             for member in progress.track(experiment.members, description=told)
         }
-        for seed in progress.track(SEEDS, description=f"{told}, at random"):
-            best = evaluation_rates(mdp, four_times_twenty, seed=seed, tries=tries)
-            alike.append(best.reshape(len(REPORTED), EVALUATIONS, tries).max(axis=1))
-            best = evaluation_rates(mdp, [random], seed=-seed, tries=EVALUATIONS * tries)
-            others.append(best.reshape(EVALUATIONS, tries).max(axis=0))
-    return Protocol(rates=rates, random=np.stack(alike), random_on_others=np.stack(others))
+        for seed in progress.track(seeds, description=f"{told}, at random"):
+            best = evaluation_rates(mdp, of_all_four, seed=seed, tries=tries)
+            alike.append(best.reshape(len(REPORTED), evaluations, tries).max(axis=1))
+            best = evaluation_rates(mdp, [random], seed=-1 - seed, tries=evaluations * tries)
+            others.append(best.reshape(evaluations, tries).max(axis=0))
+    return Protocol(rates, seeds, evaluations, np.stack(alike), np.stack(others))
 
 
 def share_in_order(reported: Sequence[FloatArray]) -> float:

@@ -17,16 +17,11 @@ def check_reportable(folder: Path) -> None:
     """Checks what the folder of a run says about whether the report can use it.
 
     Raises:
-        InputError: It is no finished run, has no simulator or other inadmissible actions than the
-            report's, or its policy samples.
+        InputError: It is no finished run, its inadmissible actions do not do what the report's do,
+            or its policy samples.
     """
     run = describe(folder)
-    if run.sizes is not None:
-        raise InputError(
-            f"the report needs the simulator, and {run.data.get('path')} has states of its own "
-            "(data.n_states), of which no truth is known"
-        )
-    if run.strategy != "mean":
+    if run.sizes is None and run.strategy != "mean":
         raise InputError(f"inadmissible actions {run.strategy} there; the report's have their mean")
     if run.settings.get("model.sampled") is True:
         raise InputError(SAMPLED)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from sepsis_rl.runs.described import FOLDER, LAST, SAMPLED, read_result, short_n
 from sepsis_rl.runs.finished import Run
 from sepsis_rl.runs.patterns import WRONG_ENTRY
 from sepsis_rl.runs.untrusted import read_checkpoint
+
+LEARNED: Final = "learned"
+"""What a member's own policy is called among those that records judge."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +44,8 @@ class Member:
         metrics: By metric name, float64 (evaluations,).
         actions: int64 (evaluations, n_states), the policy at each.
         scores: float64 (n_states, n_actions), Q (logits for BC) of the last checkpoint.
+        by_records: What recorded episodes that chose nothing say at the end of its run, by policy
+            the figures by name: its own, and others that it is compared with.
     """
 
     algorithm: str
@@ -53,6 +58,12 @@ class Member:
     metrics: Mapping[str, FloatArray]
     actions: IntArray
     scores: FloatArray
+    by_records: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether a simulator knows what its policies are worth."""
+        return "survival_exact" in self.metrics
 
     @property
     def alpha(self) -> float:
@@ -72,7 +83,7 @@ class Member:
     @property
     def setting(self) -> str:
         """The algorithm, with alpha where there is one."""
-        return f"CQL α={self.alpha:g}" if self.algorithm == "CQL" else self.algorithm
+        return setting_name(self.algorithm, self.alpha)
 
     @property
     def label(self) -> str:
@@ -106,6 +117,11 @@ class Member:
         return Policy(f"{self.setting}, seed {self.seed}", np.eye(self.data.n_actions)[actions])
 
 
+def setting_name(algorithm: str, alpha: float) -> str:
+    """What an algorithm with its alpha is called."""
+    return f"CQL α={alpha:g}" if algorithm == "CQL" else algorithm
+
+
 def read_members(run: Run) -> tuple[list[Member], list[str]]:
     """Reads a finished run's members from its last checkpoint.
 
@@ -122,9 +138,10 @@ def read_members(run: Run) -> tuple[list[Member], list[str]]:
     path = run.folder / FOLDER / LAST
     checkpoint = read_checkpoint(path)
     try:
-        strategy = _check(run, checkpoint)
-        scores = rebuild_algorithm(checkpoint, path).q_network.table().double().numpy()
-        return _members(run, checkpoint, strategy, scores)
+        result = _check(run, checkpoint)
+        algorithm = rebuild_algorithm(checkpoint, path)
+        scores = algorithm.q_network.table().double().numpy()
+        return _members(run, checkpoint, result, scores, algorithm.labels)
     except InputError:
         raise
     except WRONG_ENTRY as error:
@@ -133,8 +150,8 @@ def read_members(run: Run) -> tuple[list[Member], list[str]]:
         ) from error
 
 
-def _check(run: Run, checkpoint: dict[str, Any]) -> str:
-    """Checks what a checkpoint says of its run, and returns the strategy of its evaluations."""
+def _check(run: Run, checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Checks what a checkpoint says of its run, and returns what the run ended with."""
     if checkpoint.get("OfflineDataModule", {}).get("content_hash") != run.data.content_hash:
         raise InputError("its checkpoint was trained on other data than its config.yaml names")
     step = int(checkpoint["global_step"])
@@ -148,21 +165,41 @@ def _check(run: Run, checkpoint: dict[str, Any]) -> str:
     story = checkpoint["callbacks"]["PolicyEvaluation"]
     if list(story.get("policies", {})) != [entry["step"] for entry in story["history"]]:
         raise InputError("it was made by an older version, without the policies it evaluated")
-    return str(result["inadmissible_actions"])
+    return dict(result)
+
+
+def _by_records(result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """By policy the figures from recorded episodes alone, NaN where there is none."""
+    found = result.get("off_policy")
+    if found is None:
+        return {}
+    own = found["recorded"]
+    recorded = {"fqe": own["estimate"], "fqe_low": own["low"], "fqe_high": own["high"]}
+    return {
+        name: {key: math.nan if value is None else float(value) for key, value in own.items()}
+        for name, own in {"recorded": recorded, **found["policies"]}.items()
+    }
 
 
 def _members(
-    run: Run, checkpoint: dict[str, Any], strategy: str, scores: FloatArray
+    run: Run,
+    checkpoint: dict[str, Any],
+    result: Mapping[str, Any],
+    scores: FloatArray,
+    labels: Sequence[str],
 ) -> tuple[list[Member], list[str]]:
     about, story = checkpoint["sepsis_rl"], checkpoint["callbacks"]["PolicyEvaluation"]
     settings = {
         **checkpoint["hyper_parameters"],
         "batch_size": run.data.batch_size,
         "dynamics": run.data.dynamics,
-        "inadmissible_actions": strategy,
+        # Where no environment simulates the patients, no action is inadmissible.
+        "inadmissible_actions": str(result.get("inadmissible_actions", "mean")),
     }
     steps = list(story["policies"])
     policies = torch.stack([story["policies"][step] for step in steps])
+    by_records = _by_records(result)
+    others = {name: own for name, own in by_records.items() if name not in labels}
     members, diverged = [], []
     for index, (name, own) in enumerate(zip(about["names"], about["members"], strict=True)):
         alpha = {"BC": {"alpha": math.nan}, "DQN": {"alpha": 0.0}}.get(about["algorithm"], {})
@@ -180,8 +217,10 @@ def _members(
             metrics={key: np.array([row[key] for row in rows]) for key in rows[0]},
             actions=policies[:, index].numpy().astype(np.int64),
             scores=scores[index],
+            by_records={LEARNED: by_records.get(labels[index], {}), **others},
         )
-        if np.isnan(member.metrics["survival_exact"]).any():
+        exact = member.metrics.get("survival_exact", np.zeros(1))
+        if np.isnan(exact).any() or not np.isfinite(member.scores).all():
             diverged.append(member.label)
             continue
         chosen = member.actions

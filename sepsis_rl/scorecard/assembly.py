@@ -15,17 +15,21 @@ from typing import Any, Final
 
 import numpy as np
 
-from sepsis_rl.display import progress_bar, shown
+from sepsis_rl.display import NOT_FOR_CLINICAL_USE, progress_bar, shown
 from sepsis_rl.errors import InputError
-from sepsis_rl.figures import picture
-from sepsis_rl.files import as_csv
 from sepsis_rl.mdp import load_icu_sepsis
-from sepsis_rl.pages import save
+from sepsis_rl.pages import CONTENTS, files_of, html_page, list_contents, save
 from sepsis_rl.runs.finished import Run, read_run
 from sepsis_rl.scorecard.accuracy import Estimates, KnownPolicy, summarize_policies, summarize_rules
-from sepsis_rl.scorecard.figure import draw
-from sepsis_rl.scorecard.judging import DataSet, Judge, judge_all
-from sepsis_rl.scorecard.kept import check_output, first_comment, read_estimates, write_estimates
+from sepsis_rl.scorecard.exhibits import BEST_CASE, SHOWN, TITLE, exhibits
+from sepsis_rl.scorecard.judging import EPSILON, DataSet, Judge, judge_all
+from sepsis_rl.scorecard.kept import (
+    PAGE,
+    check_output,
+    hash_of,
+    read_estimates,
+    write_estimates,
+)
 from sepsis_rl.scorecard.known_policies import known_policies
 from sepsis_rl.scorecard.screen import print_scorecard
 
@@ -76,17 +80,19 @@ def scorecard(
         for own in seeds
         for size in sorted(episodes, reverse=True)
     }
-    comment = first_comment([judge.configuration(*data_set) for data_set in paths])
-    check_output(output, comment)
+    configuration = hash_of([judge.configuration(*data_set) for data_set in paths])
+    check_output(output, configuration)
     finished = _judge(judge, paths, processes)
     by_rule, by_policy, among_runs = _summarize(finished, episodes, seeds, policies)
-    files = {
-        "scorecard.csv": as_csv(by_rule, comment),
-        "scorecard-policies.csv": as_csv(by_policy, comment),
-        **picture(draw(by_policy, data_sets), "scorecard"),
-    }
-    if among_runs:
-        files["scorecard-runs.csv"] = as_csv(among_runs, comment)
+    made = exhibits(by_rule, by_policy, among_runs)
+    parts = {exhibit.name: files_of(exhibit) for exhibit in made}
+    about = f"{len(policies)} policies of known value, judged on simulated records. {BEST_CASE}"
+    provenance = {"configuration": configuration, "softened_by": EPSILON, "clip": None}
+    texts = {"title": TITLE, "about": about, "warning": NOT_FOR_CLINICAL_USE}
+    files = {CONTENTS: list_contents(TITLE, about, made, **provenance)}
+    for own in parts.values():
+        files |= own
+    files[PAGE] = html_page(made, parts, SHOWN, problems=[], **texts)
     save(output, files)
     print_scorecard(by_rule, among_runs, policies, [output / name for name in files])
 

@@ -10,42 +10,35 @@ from typing import Any, Final
 
 import numpy as np
 
-from sepsis_rl.display import NOT_FOR_CLINICAL_USE
 from sepsis_rl.errors import InputError
 from sepsis_rl.files import atomic_write, read_arrays
+from sepsis_rl.pages import CONTENTS
 from sepsis_rl.scorecard.accuracy import Estimates
-from sepsis_rl.scorecard.judging import EPSILON
 
-BEST_CASE: Final = (
-    "The simulator is exactly Markov and nothing is hidden from the estimators: this is the best "
-    "case."
-)
-RESULTS: Final = (
-    "scorecard.csv",
-    "scorecard-policies.csv",
-    "scorecard.png",
-    "scorecard.svg",
-    "scorecard-runs.csv",
+PAGE: Final = "scorecard.html"
+_NAMES: Final = ("scorecard", "scorecard-policies", "scorecard-runs")
+_RESULTS: Final = (
+    CONTENTS,
+    PAGE,
+    *(f"{name}.{form}" for name in _NAMES for form in ("csv", "png", "svg")),
 )
 """Files of a finished scorecard; the first says whose the others are."""
 
 
-def first_comment(configurations: Sequence[dict[str, Any]]) -> str:
-    """What the files' first line says: how to take the numbers, and what they depend on."""
-    described = json.dumps(configurations).encode()
-    return (
-        f"{NOT_FOR_CLINICAL_USE} {BEST_CASE} Deterministic policies softened by {EPSILON:g}, no "
-        f"clip. Configuration {hashlib.sha256(described).hexdigest()[:16]}."
-    )
+def hash_of(configurations: Sequence[dict[str, Any]]) -> str:
+    """A short hash of all that a scorecard's numbers depend on."""
+    return hashlib.sha256(json.dumps(configurations).encode()).hexdigest()[:16]
 
 
-def check_output(output: Path, comment: str) -> None:
-    """Refuses a folder with results that do not begin with this comment."""
+def check_output(output: Path, configuration: str) -> None:
+    """Refuses a folder with results of another configuration than that of this hash."""
     if output.exists() and not output.is_dir():
         raise InputError(f"--output {output} is no folder; give another name")
-    there = [name for name in RESULTS if (output / name).exists()]
-    first = output / RESULTS[0]
-    same = first.is_file() and first.read_bytes().startswith(f"# {comment}\n".encode())
+    there = [name for name in _RESULTS if (output / name).exists()]
+    try:
+        same = json.loads((output / CONTENTS).read_bytes())["configuration"] == configuration
+    except (OSError, ValueError, KeyError, TypeError):
+        same = False
     if there and not same:
         raise InputError(
             f"--output {output} holds {there[0]} of another configuration; accepted: the same "

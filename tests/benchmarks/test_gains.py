@@ -32,7 +32,7 @@ def test_values_of_states(gains, chain_mdp, policy, gamma, first):
 def test_survival_by_stratum_is_weighted_by_first_states(gains, chain_mdp):
     values = np.array([0.2, 0.6, 0.0, 0.0, 0.0])
     by_stratum = gains.by_stratum(chain_mdp, values)
-    assert by_stratum == pytest.approx({"SOFA < 5": 0.2, "SOFA 8–11": 0.6})
+    assert by_stratum == pytest.approx({"SOFA < 5": 0.2, "SOFA 8–<11": 0.6})
     alike = replace(chain_mdp, sofa_scores=np.array([4.0, 4.0, 0.0, 0.0, 0.0]))
     assert gains.by_stratum(alike, values) == pytest.approx({"SOFA < 5": 0.3})
 

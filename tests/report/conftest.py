@@ -29,21 +29,29 @@ def runs(essay_runs, lightning, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def experiment(essay_runs):
-    """BC, DQN and three alphas of CQL. Not to be changed."""
+def essay(essay_runs):
+    """The runs put together, and the protocol on them."""
     runs = essay_runs / "runs"
-    return read_experiment([runs / name / "version_0" for name in ("bc", "dqn", "cql", "sweep")])
+    found = read_experiment([runs / name / "version_0" for name in ("bc", "dqn", "cql", "sweep")])
+    return found, carry_out(found, tries=3)
 
 
 @pytest.fixture(scope="session")
-def protocol(experiment):
+def experiment(essay):
+    """BC, DQN and three alphas of CQL. Not to be changed."""
+    return essay[0]
+
+
+@pytest.fixture(scope="session")
+def protocol(essay):
     """Of three tries."""
-    return carry_out(experiment, tries=3)
+    return essay[1]
 
 
 @pytest.fixture(scope="session")
-def only(experiment):
+def only(essay):
     """The experiment with some settings alone."""
+    experiment, _ = essay
 
     def keep(*settings):
         kept = [member for member in experiment.members if member.setting in settings]

@@ -1,6 +1,7 @@
 """The essay's claims: what is found, and what it takes to hold."""
 
 import dataclasses
+import inspect
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,22 +10,33 @@ import pytest
 import scipy.stats
 from reading import numbers, read_csv
 
+from sepsis_rl.algorithms import CQL
+from sepsis_rl.data import OfflineDataModule
 from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import optimal_policy
+from sepsis_rl.report.claims import FAILS, HOLDS, NOT_EXAMINED, UNDECIDED
 from sepsis_rl.report.experiment import Experiment
-from sepsis_rl.report.findings import (
-    CLAIMS,
-    FAILS,
-    HOLDS,
-    NOT_EXAMINED,
-    UNDECIDED,
-    claims,
-    claims_shown,
-)
+from sepsis_rl.report.findings import CLAIMS
+from sepsis_rl.report.likeness import ESSAY_SETTINGS
+from sepsis_rl.report.verdicts import claims, claims_shown
 from sepsis_rl.runs.history import Curve
 
 ORDER, LOSS, PEAK, SPREAD, FEW, RARE, COVERAGE, OPTIMUM, DOSES, LIVES, BOUND = range(11)
+
+
+@pytest.fixture(scope="module")
+def experiment(essay):
+    """The runs as if each of their 10 steps had been 6,000."""
+    longer = [dataclasses.replace(m, steps=6000 * m.steps) for m in essay[0].members]
+    return dataclasses.replace(essay[0], members=longer)
+
+
+@pytest.fixture(scope="module")
+def protocol(essay, experiment):
+    """That of the runs as they are."""
+    rates = dict(zip(experiment.members, essay[1].rates.values(), strict=True))
+    return dataclasses.replace(essay[1], rates=rates)
 
 
 def with_survival(member, value, **changes):
@@ -94,11 +106,43 @@ def test_every_claim_stands_in_the_table(experiment, protocol):
     # One data set has no interval.
     for index in (ORDER, LIVES):
         assert exhibit.rows[index]["verdict"] == NOT_EXAMINED
-    assert numbers(exhibit.text) == [10, 95, 1, 5]  # steps, interval, data sets there and needed
+    # Steps, interval, data sets needed and there.
+    assert numbers(exhibit.text.partition("In the table")[2]) == [60_000, 95, 5, 1]
+
+
+def test_a_claim_about_more_steps_than_there_were_is_not_examined(essay):
+    """The essay trains for 50,000 steps, and its DQN explodes after 60,000."""
+    rows = claims(*essay).rows
+    for index in range(11):
+        if index in (COVERAGE, OPTIMUM, DOSES):
+            assert rows[index]["verdict"] in (HOLDS, FAILS)
+        else:
+            assert rows[index]["verdict"] == NOT_EXAMINED
+            assert rows[index]["exact"].startswith("needs ")
+            assert rows[index]["protocol"] == ""
+    said = "needs DQN trained for 60,000 steps (here 10)"
+    assert rows[LOSS]["exact"] == said
+    assert "CQL α=0.5 trained for 50,000 steps (here 10)" in rows[FEW]["exact"]
+
+
+def test_it_says_how_runs_differ_from_the_essays(essay):
+    text = claims(*essay).text
+    assert "These are not the essay's settings" in text
+    assert "embedding_dim 8 (there 256), hidden_dims 16 (there 256–256)" in text
+    assert "best of 3 evaluations (in the essay 20)" in text
+
+
+def test_the_essays_settings_are_the_defaults():
+    given = {**inspect.signature(OfflineDataModule).parameters}
+    for kind in CQL.__mro__:
+        given |= inspect.signature(kind.__init__).parameters
+    for name, value in ESSAY_SETTINGS.items():
+        default = given[name].default
+        assert (tuple(default) if isinstance(default, list) else default) == value, name
 
 
 def test_criteria_are_those_written_down_before():
-    _, rows = read_csv(Path(__file__).parents[2] / "docs" / "essay" / "0-claims.csv")
+    rows = read_csv(Path(__file__).parents[2] / "docs" / "essay" / "0-claims.csv")
     assert [(row["claim"], row["threshold"]) for row in rows] == [known[:2] for known in CLAIMS]
 
 
@@ -243,3 +287,7 @@ def test_runs_that_are_missing_leave_their_claims_open(only, protocol):
     rows = claims(only("BC"), protocol).rows
     for index in (ORDER, LOSS, PEAK, SPREAD, FEW, RARE, LIVES, BOUND):
         assert rows[index]["verdict"] == NOT_EXAMINED
+    rows = claims(only("CQL α=0.1", "DQN"), protocol).rows
+    for index in (PEAK, FEW, RARE, LIVES):  # which are about alpha 0.5
+        assert rows[index]["verdict"] == NOT_EXAMINED
+        assert rows[index]["exact"].startswith("needs CQL α=0.5")

@@ -124,12 +124,18 @@ def test_survival_by_severity(experiment):
     # FACTS: exact survival by start SOFA.
     for stratum, clinician, optimum in (
         ("SOFA < 5", 0.816, 0.915),
-        ("SOFA 5–8", 0.795, 0.884),
-        ("SOFA 8–11", 0.758, 0.849),
+        ("SOFA 5–<8", 0.795, 0.884),
+        ("SOFA 8–<11", 0.758, 0.849),
         ("SOFA ≥ 11", 0.685, 0.799),
     ):
         assert found[stratum, "clinician"]["survival"] == pytest.approx(clinician, abs=6e-4)
         assert found[stratum, "optimum"]["survival"] == pytest.approx(optimum, abs=6e-4)
+    gains, fluids, vasopressors = exhibit.figure.axes
+    assert [text.get_text() for text in gains.texts] == ["↑+10", "↑+9", "↑+9", "↑+11"]
+    assert gains.get_ylim()[1] < 8  # the optimum is beyond it
+    for axes in (fluids, vasopressors):
+        assert axes.get_yticks().tolist() == [0, 1, 2, 3, 4]
+        assert axes.get_ylim() == pytest.approx((-0.1, 4.1))
     for policy in ("clinician", *SETTINGS, "optimum"):
         own = [row["share_of_patients"] for row in exhibit.rows if row["policy"] == policy]
         assert sum(own) == pytest.approx(1)

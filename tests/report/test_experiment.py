@@ -80,9 +80,8 @@ def test_alpha_0_is_dqn_and_counts_once(new):
     assert [m.seed for m in experiment.of("DQN")] == [42]
     assert [m.run.parent.name for m in experiment.of("DQN")] == ["dqn"]
     assert len(experiment.of("CQL", 2.0)) == 1
-    assert "new/version_0 alpha=0 is left out: runs/dqn/version_0 holds the same" in told(
-        experiment
-    )
+    said = "new/version_0 alpha=0 is left out of the essay's chapter: runs/dqn/version_0 holds the"
+    assert said in told(experiment)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +122,7 @@ def test_the_place_of_a_run_beside_the_grid(new, options, place):
     else:
         assert experiment.variations == {}
     if " " in place:
-        assert told(experiment).startswith("runs/new/version_0 is left out:")
+        assert told(experiment).startswith("runs/new/version_0 is left out of the essay's chapter:")
         assert told(experiment).endswith(place)
     else:
         assert experiment.problems == []

@@ -11,9 +11,7 @@ from sepsis_rl.dynamics import true_dynamics
 from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import clinician_mode_policy, optimal_policy, random_policy
 from sepsis_rl.report.protocol import (
-    EVALUATIONS,
     REPORTED,
-    SEEDS,
     carry_out,
     evaluation_rates,
     share_in_order,
@@ -69,6 +67,16 @@ def test_three_choices_of_a_checkpoint(experiment, protocol):
         assert member.metrics["survival_exact"] == pytest.approx(exact, abs=1e-9)
 
 
+def test_a_random_policy_has_as_many_evaluations_and_the_seeds_of_the_runs(experiment, protocol):
+    assert (protocol.evaluations, protocol.seeds) == (3, [42])
+    assert protocol.best_of == "best of 3 evaluations (in the essay 20)"
+    random = evaluation_rates(
+        experiment.mdp, [experiment.references["random"]] * 12, seed=42, tries=3
+    )
+    expected = random.reshape(1, 4, 3, 3).max(axis=2)
+    assert np.array_equal(protocol.random, expected)
+
+
 def test_what_the_essay_would_report_of_a_setting(experiment, protocol):
     members = experiment.of("CQL", 1.0)
     expected = [np.mean([max(protocol.rates[m][:, k]) for m in members]) for k in range(3)]
@@ -78,12 +86,21 @@ def test_what_the_essay_would_report_of_a_setting(experiment, protocol):
 @pytest.mark.slow
 def test_the_best_of_noise(mdp, experiment):
     """On other patients each time it is the largest of 20 binomial counts."""
-    found = carry_out(dataclasses.replace(experiment, members=[]), tries=60)
-    assert found.random.shape == (len(SEEDS), len(REPORTED), 60)
-    assert found.random_on_others.shape == (len(SEEDS), 60)
+    (member,) = experiment.of("BC")
+    steps, actions = np.arange(1, 21), np.repeat(member.actions[:1], 20, axis=0)
+    members = [
+        dataclasses.replace(
+            member, steps=steps, actions=actions, settings={**member.settings, "seed": seed}
+        )
+        for seed in (42, 123, 456)
+    ]
+    found = carry_out(dataclasses.replace(experiment, members=members), tries=60)
+    assert found.best_of == "best of 20 evaluations"
+    assert found.random.shape == (3, len(REPORTED), 60)
+    assert found.random_on_others.shape == (3, 60)
     exact = evaluate(true_dynamics(mdp), random_policy(mdp).probabilities).survival
     counts = np.arange(101)
-    largest = scipy.stats.binom.cdf(counts, 100, exact) ** EVALUATIONS
+    largest = scipy.stats.binom.cdf(counts, 100, exact) ** 20
     expected = (counts * np.diff(largest, prepend=0)).sum() / 100
     assert expected == pytest.approx(0.857, abs=0.003)
     rates = found.random_on_others.ravel()

@@ -170,8 +170,8 @@ def test_runs_beside_the_grid(fitted):
     assert {m.settings["batch_size"] for m in experiment.members} == {256}
     (problem,) = experiment.problems
     assert problem == (
-        "runs/whole/version_0 is in the heat map of temperatures alone: it differs from "
-        "runs/alone/version_0 in gamma, batch_size"
+        "runs/whole/version_0, 10 members, is in the heat map of temperatures alone: it differs "
+        "from runs/alone/version_0 in gamma, batch_size"
     )
 
 

@@ -73,17 +73,26 @@ def test_survival_in_training(of, member, line, drawn):
         ("CQL", 0.4),  # the one nearest to 0.5
     }
     axes = {own.get_title(): own for own in exhibit.figure.axes}
-    assert len(axes) == 6
+    assert set(axes) == {"BC, seed 2", "DQN, seed 1", "CQL α=0.4, seed 1"}  # none is empty
     own = axes["CQL α=0.4, seed 1"]
     np.testing.assert_allclose(line(own, "exact"), [[10, 20, 30], [60, 65, 90]])
     np.testing.assert_allclose(line(own, "rollouts, 95 % band")[1], [61, 66, 91])
     band = own.collections[0].get_paths()[0].vertices[:, 1]
     assert (band.min(), band.max()) == (pytest.approx(58), pytest.approx(94))
     assert line(own, "random 78.0 %")[1] == pytest.approx(78.0, abs=0.05)
-    assert not any(own.get_label() == "exact" for own in axes["CQL α=0.4, seed 2"].lines)
     (row,) = [r for r in exhibit.rows if (r["algorithm"], r["step"]) == ("CQL", 30)]
     assert row["survival_exact"] == 0.9
     assert row["survival_rate_low"] == pytest.approx(0.88)
+
+
+def test_of_many_seeds_three_are_drawn_and_all_are_written(of, member):
+    exhibit = survival_in_training(of(*(member(seed=seed) for seed in range(5)), member("BC")))
+    assert [axes.get_title() for axes in exhibit.figure.axes] == [
+        *(f"CQL α=0.5, seed {seed}" for seed in range(3)),
+        "BC, seed 1",  # and no panel for seeds that it does not have
+    ]
+    assert len({row["seed"] for row in exhibit.rows}) == 5
+    assert "seeds, of which the first 3 are drawn" in exhibit.text
 
 
 def test_exact_values_are_those_of_a_discounted_linear_system(of, mdp, member):

@@ -39,6 +39,7 @@ def test_variations_take_the_grid_at_their_own_step(of, member, line, drawn):
     np.testing.assert_allclose(line(axes, "CQL α=0.5, 20 steps"), means)
     assert numbers(exhibit.text)[-6:] == [60, 1e-4, 73, 3e-4, 81, 1e-3]
     assert axes.get_xscale() == "log"
+    assert [text.get_text() for text in axes.texts] == []
     for survival in experiment.reference_survival.values():
         assert any(
             own.get_linestyle() != "-" and np.allclose(own.get_ydata(), 100 * survival)

@@ -13,8 +13,8 @@ from sepsis_rl.scorecard.accuracy import (
     summarize_policies,
     summarize_rules,
 )
+from sepsis_rl.scorecard.exhibits import finding
 from sepsis_rl.scorecard.figure import draw
-from sepsis_rl.scorecard.screen import finding
 
 
 def known(*survivals, outside=0):
@@ -144,7 +144,7 @@ def test_the_finding_in_words(chosen, said):
 
 def test_what_is_beyond_the_axis_is_drawn_at_its_edge():
     rows = summarize_policies(50, estimates([[0.8, 7.0]] * 2, softened=0.8), known(0.8, 0.8))
-    axes = draw(rows, 2).axes[0]
+    axes = draw(rows).axes[0]
     low, high = axes.get_ylim()
     marks = {
         line.get_marker(): line.get_ydata()[0] for line in axes.lines if len(line.get_xdata()) == 1
@@ -152,3 +152,15 @@ def test_what_is_beyond_the_axis_is_drawn_at_its_edge():
     assert marks.keys() == {"o", "^"}
     assert (marks["o"], marks["^"]) == pytest.approx((80, high))
     assert low < 80
+
+
+def test_an_optimum_far_from_all_others_is_an_arrow():
+    softened = [0.78, 0.79, 0.90]
+    rows = summarize_policies(50, estimates([softened] * 2, softened), known(*softened))
+    for row, kind in zip(rows, ["BC", "CQL", "optimal"] * len(ESTIMATORS), strict=True):
+        row["kind"] = kind
+    axes = draw(rows).axes[0]
+    assert 79 < axes.get_xlim()[1] < 80
+    (arrow,) = [line for line in axes.lines if line.get_marker() == ">"]
+    assert arrow.get_label() == "optimal, at 90.0 %"
+    assert [*arrow.get_xdata(), *arrow.get_ydata()] == pytest.approx([axes.get_xlim()[1], 90])

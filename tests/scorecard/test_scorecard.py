@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imread
-from reading import read_csv
 
 import sepsis_rl.scorecard.assembly as scorecard_file
 from sepsis_rl.baselines import pooled_policy
@@ -29,6 +29,7 @@ from sepsis_rl.policies import (
     random_policy,
 )
 from sepsis_rl.scorecard.accuracy import (
+    RULES,
     Estimates,
     KnownPolicy,
     summarize_policies,
@@ -84,7 +85,7 @@ def copy(finished, few, tmp_path):
 @pytest.fixture
 def estimates_alone(copy):
     """A copy of its data sets without what came of them."""
-    for path in copy.glob("scorecard*"):
+    for path in (*copy.glob("scorecard*"), copy / "contents.json"):
         path.unlink()
     return copy
 
@@ -109,11 +110,11 @@ def assert_same(folder, other):
 
 
 def table(path):
-    first, _ = read_csv(path)
-    assert first.startswith("# Research software. Not for clinical use.")
-    assert "exactly Markov" in first
-    assert "softened by 0.01, no clip" in first
-    return pd.read_csv(path, skiprows=1)
+    about = json.loads((path.parent / "contents.json").read_text())
+    assert "Not for clinical use" in about["note"]
+    assert "exactly Markov" in about["text"]
+    assert (about["softened_by"], about["clip"]) == (0.01, None)
+    return pd.read_csv(path)
 
 
 def test_the_tables_are_those_of_the_data_sets(mdp, policies, finished):
@@ -150,8 +151,20 @@ def test_the_tables_are_those_of_the_data_sets(mdp, policies, finished):
         )
 
 
+def test_the_page(finished):
+    page = (finished / "scorecard.html").read_text()
+    assert re.findall(r'id="([^"]*)"', page) == ["scorecard", "scorecard-policies"]
+    assert page.count("data:image/png;base64,") == 1
+    rows = re.findall(r"<tr><td[^>]*>(\d+)</td><td>([^<]*)</td>", page)
+    assert len(rows) == 2 * len(RULES)
+    assert set(rows) >= {("60", "FQE"), ("100", "WIS, then FQE")}
+    assert page.count("choosing blindly, which costs") == 2
+    assert set(re.findall(r'href="([^"#]+)"', page)) <= {path.name for path in finished.iterdir()}
+    assert "Not for clinical use" in page
+
+
 def test_the_picture(finished):
-    picture = imread(finished / "scorecard.png")
+    picture = imread(finished / "scorecard-policies.png")
     assert min(picture.shape[:2]) > 500
     assert 0.01 < (picture[..., :3].min(axis=2) < 0.9).mean() < 0.5
 
@@ -159,7 +172,7 @@ def test_the_picture(finished):
 def test_the_same_call_judges_nothing_anew_and_tells_and_writes_the_same(
     copy, finished, judged, capsys
 ):
-    (copy / "scorecard.svg").unlink()
+    (copy / "scorecard-policies.svg").unlink()
     scorecard([], copy, **OPTIONS)
     assert judged == []
     assert_same(copy, finished)
@@ -241,14 +254,14 @@ def test_data_sets_of_another_configuration_are_refused(
 
 @pytest.mark.parametrize("change", [{"data_sets": 2}, {"episodes": (60,)}, {"resamples": 7}])
 def test_tables_of_another_configuration_are_not_overwritten(copy, finished, change):
-    with pytest.raises(InputError, match=r"holds scorecard\.csv of another configuration"):
+    with pytest.raises(InputError, match=r"holds contents\.json of another configuration"):
         scorecard([], copy, **{**OPTIONS, **change})
     assert_same(copy, finished)
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("", "is no folder"), ("scorecard.png", r"holds scorecard\.png of another configuration")],
+    [("", "is no folder"), ("scorecard.csv", r"holds scorecard\.csv of another configuration")],
 )
 def test_what_is_somebody_elses_is_not_overwritten(few, tmp_path, name, said):
     path = tmp_path / "mine" / name

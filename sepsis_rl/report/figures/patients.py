@@ -8,18 +8,27 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from sepsis_rl.figures import label_axes, legend_below, new_figure, setting_style
+from sepsis_rl.figures import WIDTH, label_axes, legend_below, new_figure, setting_style
 from sepsis_rl.mdp import TabularMDP, load_icu_sepsis
 from sepsis_rl.pages import Exhibit
 from sepsis_rl.policies import Policy, clinician_mode_policy
 from sepsis_rl.report.experiment import Experiment, exact_value
-from sepsis_rl.report.figures.actions import compared_policies, sofa_strata
+from sepsis_rl.report.figures.actions import CLINICIAN, compared_policies, sofa_strata
+
+OPTIMUM: Final = "optimum"
+_PANELS: Final = {
+    "survival": "survival minus clinicians', points",
+    "iv_fluid_level": "mean IV-fluid level",
+    "vasopressor_level": "mean vasopressor level",
+}
 
 
 def by_sofa(experiment: Experiment) -> Exhibit:
     """Survival, doses and agreement by the SOFA score of the first state."""
-    optimum = {"optimum": [experiment.references["optimum"]]}
+    optimum = {OPTIMUM: [experiment.references[OPTIMUM]]}
     policies = {**compared_policies(experiment), **optimum}
     rows: list[dict[str, Any]] = [
         {
@@ -31,39 +40,67 @@ def by_sofa(experiment: Experiment) -> Exhibit:
         for stratum, (share, of_stratum) in _by_start(experiment.mdp).items()
         for name, seeds in policies.items()
     ]
-    figure = new_figure(12, 3.9)
-    strata = list(dict.fromkeys(row["stratum"] for row in rows))
-    for axes, (key, label, factor) in zip(
-        figure.subplots(1, 3),
-        (
-            ("survival", "exact survival, %", 100),
-            ("iv_fluid_level", "mean IV-fluid level, 0 to 4", 1),
-            ("vasopressor_level", "mean vasopressor level, 0 to 4", 1),
-        ),
-        strict=True,
-    ):
-        for number, name in enumerate(policies):
-            axes.plot(
-                np.arange(len(strata)) + 0.12 * (number - (len(policies) - 1) / 2),
-                [factor * row[key] for row in rows if row["policy"] == name],
-                **{**setting_style(name), "linestyle": ""},
-                markersize=9 if name == "optimum" else 6,
-                label=name,
-            )
-        axes.set_xticks(range(len(strata)), strata)
-        label_axes(axes, "at the start", label)
-    legend_below(figure)
     return Exhibit(
         name="12-by-sofa",
         title="Who gains, and by what treatment?",
         text="Patients by the SOFA score of their first state; means over seeds. Survival is "
-        "exact. Doses, agreement (how likely a clinician is to take the policy's action) and "
+        "exact, in the picture as points above or below the clinicians'. Doses, agreement (how "
+        "likely a clinician is to take the policy's action) and "
         "unsupported decisions (never in the training data) are weighted by each policy's own "
         "visits. States were clustered with the same window's doses among their features, so part "
         "of the agreement is built in.",
-        figure=figure,
+        figure=draw_by_sofa(pd.DataFrame(rows)),
         rows=rows,
     )
+
+
+def draw_by_sofa(rows: pd.DataFrame) -> Figure:
+    """Draws survival beside the clinicians' and doses, by the SOFA score of the first state.
+
+    Args:
+        rows: Those of the exhibit.
+    """
+    strata = list(rows["stratum"].unique())
+    figure = new_figure(WIDTH, 3.4)
+    panels = dict(zip(_PANELS, figure.subplots(1, 3), strict=True))
+    names = [str(name) for name in rows["policy"].unique()]
+    for key, axes in panels.items():
+        cells = rows.pivot(index="stratum", columns="policy", values=key).loc[strata]
+        if key == "survival":
+            cells = 100 * cells.sub(cells[CLINICIAN], axis=0)
+            axes.axhline(0, color=setting_style(CLINICIAN)["color"], linewidth=1)
+            _leave_room(axes, cells)
+        else:
+            axes.set_ylim(-0.1, 4.1)
+            axes.set_yticks(range(5))
+        for number, name in enumerate(names):
+            axes.plot(
+                np.arange(len(strata)) + 0.12 * (number - (len(names) - 1) / 2),
+                cells[name],
+                **{**setting_style(name), "linestyle": ""},
+                markersize=9 if name == OPTIMUM else 6,
+                label=name,
+            )
+        axes.set_xticks(range(len(strata)), [stratum.removeprefix("SOFA ") for stratum in strata])
+        axes.set_xlim(-0.6, len(strata) - 0.4)
+        label_axes(axes, "SOFA at the start", _PANELS[key])
+    legend_below(figure)
+    return figure
+
+
+def _leave_room(axes: Axes, cells: pd.DataFrame) -> None:
+    """Ends the axis where policies do, with an optimum that would squeeze them written above."""
+    others = cells.drop(columns=OPTIMUM)
+    low, high, optimum = others.min(axis=None), others.max(axis=None), cells[OPTIMUM]
+    room = max(0.08 * (high - low), 0.05)
+    if optimum.max() - high <= high - low:
+        axes.set_ylim(low - room, optimum.max() + room)
+        return
+    axes.set_ylim(low - room, high + 5 * room)
+    color = setting_style(OPTIMUM)["color"]
+    for place, value in enumerate(optimum):
+        where = (place, high + 4.6 * room)
+        axes.annotate(f"↑{value:+.0f}", where, ha="center", va="top", fontsize=8, color=color)
 
 
 def by_sofa_shown(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -128,6 +165,8 @@ def disagreements(experiment: Experiment) -> Exhibit | None:
     ours, theirs = member.policy.actions, clinician_mode_policy(mdp).actions
     differs = np.flatnonzero((ours != theirs) & ~mdp.terminal)
     states = differs[np.argsort(-visits[differs], kind="stable")]
+    if not len(states):
+        return None
     columns = {
         "state": states,
         "sofa": mdp.sofa_scores[states],

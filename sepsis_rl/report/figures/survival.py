@@ -9,9 +9,11 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from sepsis_rl.figures import (
     COLORS,
+    WIDTH,
     heat_map,
     label_axes,
     legend_below,
@@ -23,7 +25,7 @@ from sepsis_rl.figures import (
 from sepsis_rl.mdp import FloatArray
 from sepsis_rl.pages import Exhibit
 from sepsis_rl.report.experiment import ESSAY_ORDER, Experiment
-from sepsis_rl.report.protocol import REPORTED, SEEDS, Protocol, share_in_order
+from sepsis_rl.report.protocol import PATIENTS, REPORTED, Protocol, share_in_order
 
 WAYS: Final = {
     "last": "last",
@@ -51,78 +53,102 @@ def _by_alpha(experiment: Experiment, protocol: Protocol) -> pd.DataFrame:
 
 def alpha_sensitivity(experiment: Experiment, protocol: Protocol) -> Exhibit | None:
     """Survival against alpha, a point for each seed."""
-    alphas = list(experiment.by_alpha)
-    if len(alphas) < 2:
+    if len(experiment.by_alpha) < 2:
         return None
-    survival = _by_alpha(experiment, protocol)
-    figure = new_figure(10, 4.2)
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, kind in zip(panels, ("exact", "reported"), strict=True):
-        for place, (_, own) in enumerate(survival.groupby("alpha")):
+    rows = _by_alpha(experiment, protocol).melt(
+        ["alpha", "seed"], var_name="figure", value_name="survival"
+    )
+    return Exhibit(
+        name="3-alpha",
+        title="Does α matter?",
+        text="Each point is a seed, the line joins the means. Left, exact survival of the last "
+        "checkpoint; right, what the essay's protocol reports for the same runs: the "
+        f"{protocol.best_of} on {PATIENTS} patients. Each has an axis of its own, and the "
+        "gray band on the right is all of the left: what is higher there is luck that was chosen.",
+        figure=draw_alpha(rows, experiment.reference_survival),
+        rows=rows.to_dict("records"),
+    )
+
+
+def draw_alpha(rows: pd.DataFrame, references: Mapping[str, float]) -> Figure:
+    """Draws survival against alpha, exact and as reported.
+
+    Args:
+        rows: Those of the exhibit.
+        references: Exact survival by `random`, `clinician` and `optimum`.
+    """
+    figure = new_figure(WIDTH, 3.6)
+    panels = figure.subplots(1, 2)
+    exact = 100 * rows[rows["figure"] == "exact"]["survival"]
+    titles = {"exact": "exact, last checkpoint", "reported": "as the essay reports it"}
+    for axes, (kind, title) in zip(panels, titles.items(), strict=True):
+        own = rows[rows["figure"] == kind]
+        alphas = own.groupby("alpha")["survival"]
+        for place, (_, values) in enumerate(alphas):
             axes.plot(
-                place + side_by_side(len(own)),
-                100 * own[kind],
+                place + side_by_side(len(values)),
+                100 * values,
                 "o",
                 color=COLORS[4],
                 markersize=5,
                 alpha=0.75,
                 label="a seed" if place == 0 else None,
             )
-        means = 100 * survival.groupby("alpha")[kind].mean()
-        axes.plot(range(len(alphas)), means, color=COLORS[4], label="mean")
-        axes.set_xticks(range(len(alphas)), [f"{alpha:g}" for alpha in alphas])
-        reference_lines(axes, experiment.reference_survival)
-    label_axes(panels[0], "α (0 is DQN)", "survival, %", "exact, last checkpoint")
-    title = "as the essay reports it: best of 20 × 100 patients"
-    label_axes(panels[1], "α (0 is DQN)", "", title)
+        axes.plot(range(len(alphas)), 100 * alphas.mean(), color=COLORS[4], label="mean")
+        axes.set_xticks(range(len(alphas)), [f"{alpha:g}" for alpha in alphas.groups])
+        label_axes(axes, "α (0 is DQN)", "survival, %", title)
+        shown = 100 * own["survival"]
+        reference_lines(axes, references, shown if kind == "exact" else [*shown, *exact])
+    panels[1].axhspan(exact.min(), exact.max(), color="0.85", zorder=0, label="all of the left")
     legend_below(figure)
-    return Exhibit(
-        name="3-alpha",
-        title="Does α matter?",
-        text="Each point is a seed, the line joins the means. Left, exact survival of the last "
-        "checkpoint; right, what the essay's protocol reports for the same runs: the best of 20 "
-        "evaluations on 100 patients. The same axis for both: what is higher on the right is luck "
-        "that was chosen.",
-        figure=figure,
-        rows=survival.melt(["alpha", "seed"], var_name="figure", value_name="survival").to_dict(
-            "records"
-        ),
-    )
+    return figure
 
 
 def seed_differences(experiment: Experiment, protocol: Protocol) -> Exhibit | None:
     """Survival by alpha and seed, as heat maps."""
-    if len(experiment.by_alpha) < 2:
+    rows = _by_alpha(experiment, protocol)
+    groups = rows["seed"].nunique() if len(rows) else 0
+    if len(experiment.by_alpha) < 2 or groups < 2:
         return None
-    survival = _by_alpha(experiment, protocol)
-    both = survival[["exact", "reported"]]
-    figure = new_figure(8.2, 0.5 * len(experiment.by_alpha) + 1.8)
+    return Exhibit(
+        name="5-heat-map",
+        title="How much do seeds differ?",
+        text="Rows are α, columns are seeds; each panel has a scale of its own. Differences "
+        "between seeds on the left are differences between policies. Those on the right are mostly "
+        f"differences between {groups} groups of {PATIENTS} patients.",
+        figure=draw_seeds(rows),
+        rows=rows.to_dict("records"),
+    )
+
+
+def draw_seeds(rows: pd.DataFrame) -> Figure:
+    """Draws survival by alpha and seed, exact and as reported.
+
+    Args:
+        rows: Those of the exhibit.
+    """
+    figure = new_figure(WIDTH, 0.36 * rows["alpha"].nunique() + 1.4)
     panels = figure.subplots(1, 2, sharey=True)
-    titles = ("exact, last checkpoint", "as the essay reports it")
-    for axes, title, kind in zip(panels, titles, both, strict=True):
-        cells = 100 * survival.pivot(index="alpha", columns="seed", values=kind)
+    titles = {"exact": "exact, last checkpoint", "reported": "as the essay reports it"}
+    for axes, (kind, title) in zip(panels, titles.items(), strict=True):
+        cells = 100 * rows.pivot(index="alpha", columns="seed", values=kind)
         image = heat_map(
             axes,
             cells.to_numpy(),
-            limits=(100 * both.min(axis=None), 100 * both.max(axis=None)),
+            limits=(cells.min(axis=None), cells.max(axis=None)),
             rows=[f"{alpha:g}" for alpha in cells.index],
             columns=list(map(str, cells.columns)),
             aspect="auto",
         )
-        spread = np.nan_to_num(cells.std(axis=1).mean())  # of alphas with two seeds or more
-        label_axes(axes, "seed", "", f"{title}\nmean SD over seeds {spread:.1f} points")
+        spread = cells.std(axis=1).mean()  # of alphas with two seeds or more
+        if not np.isnan(spread):
+            title += f"\nmean SD over seeds {spread:.1f} points"
+        label_axes(axes, "seed", "α (0 is DQN)" if kind == "exact" else "", title)
         axes.grid(visible=False)
-    panels[0].set_ylabel("α (0 is DQN)", fontsize=9)
-    figure.colorbar(image, ax=panels, label="survival, %")
-    return Exhibit(
-        name="5-heat-map",
-        title="How much do seeds differ?",
-        text="Rows are α, columns are seeds; both panels share one scale. Differences between "
-        "seeds on the left are differences between policies. Those on the right are mostly "
-        "differences between three groups of 100 patients.",
-        figure=figure,
-        rows=survival.to_dict("records"),
-    )
+        bar = figure.colorbar(image, ax=axes)
+        bar.set_label("survival, %", fontsize=8)
+        bar.ax.tick_params(labelsize=8)
+    return figure
 
 
 def algorithm_comparison(experiment: Experiment, protocol: Protocol) -> Exhibit:
@@ -130,44 +156,55 @@ def algorithm_comparison(experiment: Experiment, protocol: Protocol) -> Exhibit:
     groups = [experiment.compared[name] for name in ESSAY_ORDER if name in experiment.compared]
     survival = experiment.reference_survival
     first_try, reports = protocol.random[:, 0, 0], protocol.random.mean(axis=0)
-    figure = new_figure(12, 4.4)
-    left, middle, right = figure.subplots(1, 3, sharey=True, width_ratios=(1, 1, 0.9))
+    figure = new_figure(WIDTH, 3.9)
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1.15, 0.75, 1.1))
+    middle.sharey(left)
     rows: list[dict[str, Any]] = []
-    for axes, kind in ((left, "reported"), (middle, "exact")):
+    for axes, kind in ((left, "reported"), (right, "exact")):
         for member in itertools.chain(*groups):
             value = protocol.on_record(member) if kind == "reported" else member.survival
             row = {"algorithm": member.setting, "seed": member.seed, "figure": kind}
             rows.append({**row, "survival": value})
         points = pd.DataFrame(rows[-sum(map(len, groups)) :]).groupby("algorithm", sort=False)
-        random = first_try if kind == "reported" else np.array([survival["random"]])
-        _draw_seeds(axes, {**dict(iter(points["survival"])), "random": random})
+        random = {"random": first_try} if kind == "reported" else {}
+        _draw_seeds(axes, {**dict(iter(points["survival"])), **random})
+    exact = [100 * row["survival"] for row in rows if row["figure"] == "exact"]
     rows += [
         {"algorithm": "random", "seed": seed, "figure": "reported", "survival": value}
-        for seed, value in zip(SEEDS, first_try.tolist(), strict=True)
+        for seed, value in zip(protocol.seeds, first_try.tolist(), strict=True)
     ]
     names = [*(members[0].algorithm for members in groups), "random"]
     essay = [100 * REPORTED[name] for name in names]
     left.plot(
-        np.arange(len(names)) + 0.3, essay, "_", color=COLORS[5], ms=14, mew=2, label="in the essay"
+        np.arange(len(names)) + 0.3, essay, "_", color=COLORS[5], ms=12, mew=2, label="in the essay"
     )
-    reference_lines(middle, survival)
-    _draw_chance(right, reports.ravel())
+    _draw_chance(middle, reports)
+    reported = [100 * row["survival"] for row in rows if row["figure"] == "reported"]
+    ends = [*reported, *essay, 100 * reports.min(), 100 * reports.max()]
+    left.set_ylim(min(ends) - 1, max(ends) + 0.1 * (max(ends) - min(ends)))
     label_axes(left, "", "survival, %", "as the essay reports it")
-    label_axes(middle, "", "", "exact, last checkpoint")
-    for axes, place in ((left, "lower left"), (middle, "upper right"), (right, "lower right")):
-        axes.legend(fontsize=8, loc=place)
+    label_axes(right, "", "", "exact, last checkpoint")
+    reference_lines(right, survival, [*exact, max(exact) + 0.1 * np.ptp(exact)])
+    legend_below(figure)
     reach = float((reports >= REPORTED["CQL"]).mean())
+    closest = {m[0].setting for m in groups if m[0].algorithm == "CQL"} - {"CQL α=0.5"}
+    plural = "s" * (len(protocol.seeds) > 1)
+    named = f"with seed{plural} {', '.join(map(str, protocol.seeds))}"
+    other = f" (the essay's CQL has α 0.5, not {closest.pop()[6:]})" if closest else ""
     return Exhibit(
         name="4-algorithms",
         title="Which algorithm is best?",
-        text="Left, the essay's protocol: for each of three seeds the best of 20 evaluations on "
-        "100 patients; points are seeds, bars mean and standard deviation as in the essay. Middle, "
-        "the truth. Right, what the protocol reports of a policy that treats uniformly at random "
-        f"and survives {100 * survival['random']:.1f} % exactly: {100 * reports.mean():.1f} % on "
-        f"average, the essay's 86 % or more in {100 * reach:.0f} % of the tries "
+        text=f"Left, the essay's protocol: for each seed{other} the {protocol.best_of} "
+        f"on {PATIENTS} patients; points are seeds, beside them mean and standard "
+        "deviation as in the essay. Middle, on the same axis, what the protocol reports of a "
+        f"policy that treats uniformly at random, {named} and "
+        f"the best of {protocol.evaluations}: it survives {100 * survival['random']:.1f} % "
+        f"exactly, and is reported at {100 * reports.mean():.1f} % on average, at the essay's 86 % "
+        f"or more in {100 * reach:.0f} % of the tries "
         f"({100 * protocol.random_on_others.mean():.1f} % on average had each evaluation met other "
-        "patients). Were all four equally good, the essay's order would come out in "
-        f"{100 * share_in_order(list(reports)):.1f} % of the tries.",
+        "patients). Right, on an axis of its own, the truth. Were all four equally good, the "
+        f"essay's order would come out in {100 * share_in_order(list(reports)):.1f} % of the "
+        "tries.",
         figure=figure,
         rows=rows,
     )
@@ -179,31 +216,35 @@ def _draw_seeds(axes: Axes, survival: Mapping[str, Sequence[float] | FloatArray]
         percent = 100 * np.asarray(values)
         style = {**setting_style(setting), "linestyle": ""}
         axes.plot(place + side_by_side(len(percent)), percent, **style, alpha=0.7, markersize=5)
-        mean, deviation = float(percent.mean()), float(percent.std())
-        axes.errorbar(place - 0.25, mean, yerr=deviation, **style, capsize=4, markersize=7)
+        mean = float(percent.mean())
+        if len(percent) > 1:
+            deviation = float(percent.std())
+            axes.errorbar(place - 0.28, mean, yerr=deviation, **style, capsize=3, markersize=5)
         axes.annotate(
             f"{mean:.1f}",
-            (place - 0.25, mean + deviation),
+            (place, percent.max()),
             textcoords="offset points",
-            xytext=(0, 5),
+            xytext=(0, 6),
             ha="center",
-            fontsize=9,
+            fontsize=8,
         )
-    axes.set_xticks(range(len(survival)), list(survival))
+    names = [setting.replace(" ", "\n") for setting in survival]
+    axes.set_xticks(range(len(survival)), names)
     axes.set_xlim(-0.6, len(survival) - 0.4)
 
 
 def _draw_chance(axes: Axes, reports: FloatArray) -> None:
+    """Draws how often a random policy is reported at each percent."""
     axes.hist(
-        100 * reports,
-        bins=np.arange(72.5, 92, 1 / 3).tolist(),
-        weights=np.full(len(reports), 100 / len(reports)),
+        100 * reports.ravel(),
+        bins=np.arange(100 * reports.min() - 0.5, 100 * reports.max() + 1, 1).tolist(),
+        weights=np.full(reports.size, 100 / reports.size),
         orientation="horizontal",
         color="0.6",
     )
     axes.axhline(100 * REPORTED["CQL"], color=COLORS[5], linewidth=2, label="the essay's CQL")
-    title = "a policy that acts at random, reported"
-    label_axes(axes, "share of simulated reports, %", "", title)
+    label_axes(axes, "share of reports, %", "", "a random policy,\nso reported")
+    axes.tick_params(labelleft=False)
 
 
 def checkpoint_choice(experiment: Experiment, protocol: Protocol) -> Exhibit:

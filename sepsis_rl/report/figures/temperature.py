@@ -19,7 +19,7 @@ from sepsis_rl.runs.history import Member
 _VARIED: Final = ("alpha", "temperature", "seed", "share")
 _NAMED: Final = ("batch_size", "actions")
 """Settings that every panel's name says."""
-_COLUMNS: Final = 3
+_COLUMNS: Final = 2
 
 
 def temperature_maps(experiment: Experiment) -> Exhibit | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from sepsis_rl.baselines import tabular_policy
 from sepsis_rl.figures import (
@@ -18,10 +19,10 @@ from sepsis_rl.figures import (
 )
 from sepsis_rl.pages import Exhibit
 from sepsis_rl.report.experiment import Experiment, exact_value
-from sepsis_rl.runs.history import Member
+from sepsis_rl.runs.history import Member, setting_name
 
 _TABULAR: Final = "tabular, no network"
-_VARIED: Final = {
+VARIED: Final = {
     "data.episodes": ("9-episodes", "Would more data help?", "episodes to train on"),
     "learning_rate": ("10-learning-rate", "Does the learning rate matter?", "learning rate"),
     "network": (
@@ -30,6 +31,7 @@ _VARIED: Final = {
         "widths of embedding and hidden layers",
     ),
 }
+"""By what is varied: name and title of its exhibit, and what its axis is called."""
 
 
 def variations(experiment: Experiment) -> list[Exhibit]:
@@ -41,68 +43,87 @@ def variations(experiment: Experiment) -> list[Exhibit]:
 
 
 def _variation(experiment: Experiment, key: str, varied: Sequence[Member]) -> Exhibit:
-    name, title, axis = _VARIED[key]
-    lines = _points(experiment, key, varied)
-    styles = setting_styles(lines)
+    name, title, _ = VARIED[key]
+    rows = pd.DataFrame(_points(experiment, key, varied))
+    text = (
+        "Small points are seeds, large hollow ones their mean. All else is as in the grid, whose "
+        "own runs are among them if they were evaluated after as many steps."
+    )
     if key == "data.episodes":
-        lines[_TABULAR] = _tabular_points(experiment, varied)
-        styles[_TABULAR] = {"color": COLORS[1], "marker": "D", "linestyle": "-."}
-    places = sorted({row[key] for own in lines.values() for row in own})
-    # Networks are no numbers: they stand side by side.
-    at = {place: number if key == "network" else place for number, place in enumerate(places)}
-    figure = new_figure(6.4, 4.4)
-    axes = figure.subplots()
-    reference_lines(axes, experiment.reference_survival)
-    said = []
-    for line, own in lines.items():
-        points = pd.DataFrame({"at": row[key], "survival": 100 * row["survival"]} for row in own)
-        x = points["at"].map(at)
-        axes.plot(
-            x, points["survival"], **{**styles[line], "linestyle": ""}, markersize=4, alpha=0.6
+        rows = pd.concat([rows, pd.DataFrame(_tabular_points(experiment, varied))])
+        text += (
+            " The tabular policy is planned on what the same episodes say, without a network: "
+            "a mark for what they can teach. Its limit is the optimum."
         )
-        means = points.groupby("at")["survival"].mean()
-        hollow: dict[str, Any] = {"markersize": 7, "markerfacecolor": "none", "label": line}
-        axes.plot([at[place] for place in means.index], means, **styles[line], **hollow)
+    said = []
+    for line, own in _lines(rows):
+        means = 100 * own.groupby(key)["survival"].mean()
         shown = ", ".join(f"{mean:.1f} % at {_caption(place)}" for place, mean in means.items())
         said.append(f"{line}: {shown}")
-    label_axes(axes, axis, "exact survival, %")
     if key == "network":
+        rows = rows.assign(network=rows["network"].map(_caption))
+    figure = draw_variation(rows, key, experiment.reference_survival)
+    text += f" Means: {'; '.join(said)}."
+    return Exhibit(name, title, text, rows.to_dict("records"), figure)
+
+
+def draw_variation(rows: pd.DataFrame, key: str, references: Mapping[str, float]) -> Figure:
+    """Draws exact survival against the one thing that runs vary.
+
+    Args:
+        rows: Those of the exhibit.
+        key: Which thing, of `VARIED`.
+        references: Exact survival by `random`, `clinician` and `optimum`.
+    """
+    lines = _lines(rows)
+    styles = setting_styles(line for line, _ in lines if line != _TABULAR)
+    styles[_TABULAR] = {"color": COLORS[1], "marker": "D", "linestyle": "-."}
+    # Networks are no numbers: they stand side by side, by their widths.
+    widths = key == "network"
+    places = sorted(rows[key].unique(), key=_widths_in if widths else None)
+    at = {place: number if widths else place for number, place in enumerate(places)}
+    figure = new_figure(6.4, 3.9)
+    axes = figure.subplots()
+    for line, own in lines:
+        seeds = {**styles[line], "linestyle": ""}
+        axes.plot(own[key].map(at), 100 * own["survival"], **seeds, markersize=4, alpha=0.6)
+        means = 100 * own.groupby(key, sort=False)["survival"].mean()
+        means.index = means.index.map(at)
+        means = means.sort_index()
+        hollow: dict[str, Any] = {"markersize": 7, "markerfacecolor": "none", "label": line}
+        axes.plot(means.index, means, **styles[line], **hollow)
+    label_axes(axes, VARIED[key][2], "exact survival, %")
+    if widths:
         axes.set_xlim(-0.5, len(places) - 0.5)
     else:
         axes.set_xscale("log")
         axes.minorticks_off()
     axes.set_xticks(list(at.values()), [_caption(place) for place in places])
+    reference_lines(axes, references, 100 * rows["survival"])
     legend_below(figure)
-    text = (
-        "Small points are seeds, large hollow ones their mean. All else is as in the grid, whose "
-        "own runs are among them if they were evaluated after as many steps. Means: "
-        f"{'; '.join(said)}."
-    )
-    if key == "data.episodes":
-        text += (
-            " The tabular policy is planned on what the same episodes say, without a network: "
-            "a mark for what they can teach. Its limit is the optimum."
-        )
-    rows = [row for own in lines.values() for row in own]
-    if key == "network":
-        rows = [{**row, key: _caption(row[key])} for row in rows]
-    return Exhibit(name, title, text, rows, figure)
+    return figure
 
 
-def _points(
-    experiment: Experiment, key: str, varied: Sequence[Member]
-) -> dict[str, list[dict[str, Any]]]:
-    """Survival of the varied members and their like in the grid, by setting and steps."""
+def _lines(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The rows of each line of the picture, under its name."""
+    grouped = rows.groupby(["algorithm", "alpha", "step"], sort=False, dropna=False)
+    return [
+        (_TABULAR if name == "tabular" else f"{setting_name(name, alpha)}, {step:,.0f} steps", own)
+        for (name, alpha, step), own in grouped
+    ]
+
+
+def _points(experiment: Experiment, key: str, varied: Sequence[Member]) -> list[dict[str, Any]]:
+    """Survival of the varied members and their like in the grid, by place, setting and seed."""
     last = {(member.setting, member.seed, int(member.steps[-1])) for member in varied}
-    lines: dict[str, list[dict[str, Any]]] = {}
+    rows = []
     for member in [*varied, *experiment.members]:
         steps = member.steps[-1:] if member in varied else member.steps
         for step in steps.tolist():
             if (member.setting, member.seed, step) in last:
                 row = {key: _place(member, key), **member.identity, "step": step}
-                row["survival"] = member.survival_at(step)
-                lines.setdefault(f"{member.setting}, {step:,} steps", []).append(row)
-    return lines
+                rows.append(row | {"survival": member.survival_at(step)})
+    return sorted(rows, key=lambda row: row[key])
 
 
 def _tabular_points(experiment: Experiment, varied: Sequence[Member]) -> list[dict[str, Any]]:
@@ -126,7 +147,13 @@ def _place(member: Member, key: str) -> Any:
     return float(member.settings[key])
 
 
+def _widths_in(caption: str) -> list[int]:
+    return [int(width) for width in caption.split("–")]
+
+
 def _caption(place: Any) -> str:
     if isinstance(place, tuple):
         return "–".join(map(str, place))
-    return f"{place:,}" if isinstance(place, int) else f"{place:g}"
+    if isinstance(place, str):
+        return place
+    return f"{place:,.0f}" if place >= 1 else f"{place:g}"
