@@ -17,7 +17,7 @@ from sepsis_rl.evaluation import Stage
 from sepsis_rl.ope import Episodes
 from sepsis_rl.ope.supported_value import resampled_values, supported_value_of
 from sepsis_rl.report.comparison import compare_policies
-from sepsis_rl.report.figures.curves import curves
+from sepsis_rl.report.figures.compared_curves import curves
 from sepsis_rl.report.refusals import describe_comparable
 from sepsis_rl.rollouts import roll_out
 from sepsis_rl.runs.checkpoints import load_algorithm
@@ -105,7 +105,8 @@ def test_the_figure_has_a_line_for_each_member(comparison, drawn):
         assert line.get_xdata().tolist() == entrant.steps.tolist()
         assert line.get_ydata().tolist() == (100 * entrant.curve).tolist()
     references = [line.get_label().rpartition(" ")[0] for line in axes.lines[6:]]
-    assert [text.split()[0] for text in references] == ["clinician", "tabular", "optimum"]
+    assert [text.split()[0] for text in references] == ["clinician", "tabular"]
+    assert "optimum 87.5 %" in axes.texts[0].get_text()  # far above
     assert "differ in their seed" in exhibit.text
 
 
@@ -127,10 +128,10 @@ def test_screen_and_page(compare, runs):
     names = {path.name for path in folder.iterdir()}
     pictures = {"2-curves.png", "2-curves.svg"}
     tables = {"1-policies.csv", "2-curves.csv", "3-settings.csv"}
-    assert names == {"compare.html", "contents.csv", *pictures, *tables}
+    assert names == {"compare.html", "contents.json", *pictures, *tables}
     assert page.count("<img") == 1
     text = " ".join(unescape(re.sub(r"<[^>]*>", " ", page)).split())
-    _, rows = read_csv(folder / "1-policies.csv")
+    rows = read_csv(folder / "1-policies.csv")
     for row in rows:
         exact = 100 * float(row["survival_exact"])
         assert re.search(rf"{re.escape(row['policy'])}\W+{exact:.2f} ", text)
