@@ -9,30 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 from lightning.pytorch.callbacks import ModelCheckpoint
 from rich.console import Console
 from rich.table import Table
 
 from sepsis_rl.algorithms import OfflineAlgorithm
-from sepsis_rl.baselines import most_recorded_policy, tabular_policy
 from sepsis_rl.callbacks.off_policy import OffPolicyEvaluation
 from sepsis_rl.callbacks.policy_evaluation import PolicyEvaluation, find_callback
 from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, progress_bar, tell
 from sepsis_rl.evaluation import PolicyScores
 from sepsis_rl.files import free_path, write_json
-from sepsis_rl.loggers import RunLogger
-from sepsis_rl.mdp import Strategy, TabularMDP
+from sepsis_rl.loggers import run_loggers
 from sepsis_rl.ope import Episodes, OffPolicyScores
 from sepsis_rl.ope.tables import as_json, off_policy_table
-from sepsis_rl.policies import (
-    Policy,
-    clinician_mode_policy,
-    clinician_policy,
-    optimal_policy,
-    random_policy,
-)
+from sepsis_rl.policies import Policy
 
 Figures = Mapping[str, Mapping[str, float]]
 """By policy the metrics by name, as in `metrics.json`."""
@@ -61,12 +52,20 @@ class Results(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Writes each member's settings for TensorBoard's page of hyper-parameters."""
         assert isinstance(pl_module, OfflineAlgorithm)
-        if isinstance(trainer.logger, RunLogger):
-            self.run_folder = Path(trainer.logger.log_dir)
-            members = pl_module.members
+        data: OfflineDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        shared = {
+            "algorithm": type(pl_module).__name__,
+            "train_data": "simulated" if data.path is None else str(data.path),
+            # As text, since TensorBoard shows five digits of a number: 42.000.
+            "train_episodes": str(data.train.n_episodes),
+            "train_seed": str(data.seed),
+        }
+        members = pl_module.members
+        for logger in run_loggers(trainer):
+            self.run_folder = self.run_folder or Path(logger.log_dir)
             for name, settings in zip(members.names, members.settings, strict=True):
-                described = {"algorithm": type(pl_module).__name__, **settings}
-                trainer.logger.log_member_settings(name, described)
+                own = {**shared, **settings, "seed": str(settings["seed"])}
+                logger.log_member_settings(name, own)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Ends `validate`; the validations of a fit have their own logs."""
@@ -88,11 +87,8 @@ class Results(pl.Callback):
         learned = [policy for policy in policies if policy is not None]
         lost = [name for name, own in zip(module.labels, policies, strict=True) if own is None]
         figures: Figures = {}
-        if data.mdp is None:
-            uniform = np.full(data.pair_counts.shape, 1 / data.n_actions)
-            baselines = [Policy("random", uniform), most_recorded_policy(data.pair_counts)]
-        else:
-            baselines = _baselines(data, data.mdp, evaluation.strategy)
+        baselines = evaluation.baselines(data)
+        if data.mdp is not None:
             figures = _compare(trainer, evaluation, [*learned, *baselines])
             # The clinician's own row is what was recorded.
             baselines = [policy for policy in baselines if policy.name != "clinician"]
@@ -113,8 +109,8 @@ class Results(pl.Callback):
         if trainer.state.fn != "fit":
             return
         _tell_best_checkpoint(trainer)
-        if isinstance(trainer.logger, RunLogger):
-            tell(f"TensorBoard: tensorboard --logdir {trainer.logger.save_dir}")
+        for logger in run_loggers(trainer):
+            tell(f"TensorBoard: tensorboard --logdir {logger.save_dir}")
 
     def _write(
         self,
@@ -171,24 +167,6 @@ def _read_metrics(path: Path) -> dict[str, Any] | None:
         return None
     ours = isinstance(content, dict) and all(isinstance(value, dict) for value in content.values())
     return content if ours else None
-
-
-def _baselines(data: OfflineDataModule, mdp: TabularMDP, strategy: Strategy) -> list[Policy]:
-    """Policies to compare with in the environment.
-
-    One that the environment would reject is left out.
-    """
-    baselines = [
-        random_policy(mdp),
-        clinician_policy(mdp),
-        clinician_mode_policy(mdp),
-        tabular_policy(data.counts, mdp),
-        optimal_policy(mdp, strategy=strategy),
-    ]
-    if strategy != "raise_exception":
-        return baselines
-    forbidden = ~mdp.admissible & ~mdp.terminal[:, None]
-    return [policy for policy in baselines if not policy.probabilities[forbidden].any()]
 
 
 def _compare(trainer: pl.Trainer, evaluation: PolicyEvaluation, policies: list[Policy]) -> Figures:

@@ -18,6 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 from sepsis_rl.algorithms import OfflineAlgorithm
 from sepsis_rl.callbacks import (
+    BaselineCurves,
     DoseGridImages,
     FitProgressBar,
     GracefulStop,
@@ -145,7 +146,7 @@ class SepsisCLI(LightningCLI):
         self.settings = RecordedSettings(self._plain_config())
         callbacks: list[pl.Callback] = [self.results, self.settings]
         if self.subcommand == "fit":
-            callbacks += [DoseGridImages(), Announcement(), LastCheckpoint()]
+            callbacks += [BaselineCurves(), DoseGridImages(), Announcement(), LastCheckpoint()]
             if config.get("enable_progress_bar") is not False:
                 callbacks.append(FitProgressBar())
             callbacks.append(GracefulStop(self._words))  # after the bar, which leaves the screen

@@ -41,7 +41,7 @@ def trainer(data):
         global_step=20,
         ckpt_path=None,
         checkpoint_callback=None,
-        logger=None,
+        loggers=[],
     )
 
 
