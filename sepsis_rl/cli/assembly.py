@@ -15,6 +15,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from sepsis_rl.algorithms import OfflineAlgorithm
 from sepsis_rl.callbacks import (
@@ -32,6 +33,7 @@ from sepsis_rl.callbacks import (
 from sepsis_rl.callbacks.announcement import Announcement
 from sepsis_rl.callbacks.policy_evaluation import find_callback
 from sepsis_rl.cli.main import TRAINING_COMMANDS
+from sepsis_rl.cli.run_folders import RunTrainer, resume_in, runs_of, write_into
 from sepsis_rl.cli.training_parser import HelpAll, TrainingParser
 from sepsis_rl.data.batches import check_batch_size
 from sepsis_rl.data.datamodule import OfflineDataModule
@@ -59,6 +61,8 @@ class SepsisCLI(LightningCLI):
         args: Words after the program's name.
     """
 
+    trainer: RunTrainer
+
     def __init__(self, words: list[str]) -> None:
         self._words = words
         command = {
@@ -75,6 +79,7 @@ class SepsisCLI(LightningCLI):
             parser_kwargs={"parser_mode": "omegaconf+", words[0]: command},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
+            trainer_class=RunTrainer,
             args=["--print_config=comments" if w == "--print_config" else w for w in words],
         )
 
@@ -141,7 +146,9 @@ class SepsisCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Adds what is not configured: results, pictures and the progress bar."""
         config = self._get(self.config_init, "trainer")
-        self.run_logger = config["logger"]
+        self.runs = self._runs(config)
+        if config["logger"] in (True, None):
+            config["logger"] = self.runs
         self.results = Results()
         self.settings = RecordedSettings(self._plain_config())
         callbacks: list[pl.Callback] = [self.results, self.settings]
@@ -180,7 +187,13 @@ class SepsisCLI(LightningCLI):
         return trainer
 
     def before_fit(self) -> None:
-        """Finds the checkpoint to go on from, and goes on in its folder."""
+        """Finds the checkpoint to go on from, and the folder to write into."""
+        self._find_start()
+        if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.results.run_folder = Path(self.runs.log_dir)
+            write_into(self.trainer, self.results.run_folder)
+
+    def _find_start(self) -> None:
         check_batch_size(self.datamodule.batch_size, self.trainer.world_size)
         self.model.check_fit(self.trainer, self.datamodule)
         path = self._resolve_checkpoint()
@@ -196,14 +209,12 @@ class SepsisCLI(LightningCLI):
         step = int(checkpoint["global_step"])
         folder = run_folder(path)
         version = "" if folder is None else folder.name.removeprefix("version_")
-        logger = self.trainer.logger
         if (
-            isinstance(logger, RunLogger)
-            and folder is not None
-            and folder.parent == Path(logger.root_dir).resolve()
+            folder is not None
+            and folder.parent == Path(self.runs.root_dir).resolve()
             and version.isdigit()
         ):
-            logger.resume(int(version), step)
+            resume_in(self.runs, folder, int(version), step)
             if writer := find_callback(self.trainer, SaveConfigCallback):
                 config = free_path(folder / f"config-from-step-{step}.yaml")
                 writer.config_filename = config.name
@@ -239,12 +250,19 @@ class SepsisCLI(LightningCLI):
         options = self.config_init[str(self.subcommand)]
         path = options.get("ckpt_path")
         if path == "last":
-            logger = self.run_logger
-            if not isinstance(logger, RunLogger):
-                raise InputError("--ckpt_path last needs trainer.logger to be a RunLogger")
-            path = str(find_last(logger.save_dir, str(logger.name)))
+            root = Path(self.runs.root_dir)
+            path = str(find_last(root.parent, root.name))
         options["ckpt_path"] = path
         return None if path is None else str(path)
+
+    def _runs(self, trainer: Any) -> RunLogger | TensorBoardLogger | CSVLogger:
+        """What numbers this config's runs; of a logger without a name by the algorithm's."""
+        model = self._get(self.config_init, "model")
+        configured = self._get(self.config, "trainer")["logger"]
+        name = getattr(getattr(configured, "init_args", None), "name", None)
+        return runs_of(
+            trainer["logger"], name or type(model).__name__.lower(), trainer["default_root_dir"]
+        )
 
     def _plain_config(self) -> dict[str, Any]:
         """The config as it would be written into the run's folder."""

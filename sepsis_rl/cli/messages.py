@@ -20,6 +20,15 @@ def input_error_behind(error: BaseException | None) -> InputError | None:
     return None
 
 
+def missing_package(error: BaseException) -> InputError | None:
+    """What to install for a class that an exception says lacks its package, if that is it."""
+    told = re.search(r"class_path '([^']+)':\s+Requirement.*?(pip install[^`]+)`", str(error), re.S)
+    if told is None:
+        return None
+    name = told[1].rpartition(".")[2]
+    return InputError(f"{name} needs a package that is not installed: {told[2]}")
+
+
 def explain(message: str, options: Iterable[str]) -> str:
     """Rewrites a message of jsonargparse as what, where and what is accepted.
 

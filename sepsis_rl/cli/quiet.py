@@ -12,6 +12,7 @@ _IGNORED = (
     ".*does not have many workers.*",
     ".*The dirpath has changed.*",
     ".*Checkpoint directory .* exists and is not empty.*",
+    ".*Experiment logs directory .* exists and is not empty.*",
     # All processes compute the same figures.
     ".*It is recommended to use .*sync_dist=True.*",
 )
