@@ -96,12 +96,18 @@ class Results(pl.Callback):
             return
         off_policy = _score_off_policy(trainer, [*learned, *baselines])
         self._write(trainer, evaluation, figures, off_policy, lost)
-        console = Console()
+        console, prefix = Console(), f"{type(module).__name__} "
+        # A member's name may be broken after a comma, and never loses its end.
+        names = [p.name.removeprefix(prefix).replace(",", ", ") for p in [*learned, *baselines]]
         console.print(
-            _survival_table(figures, len(learned), evaluation) if figures else _NO_SIMULATOR
+            _survival_table(trainer, figures, names[: len(learned)], evaluation)
+            if figures
+            else _NO_SIMULATOR
         )
+        console.print()
         if off_policy is not None:
-            console.print(off_policy_table(off_policy, len(learned)))
+            console.print(off_policy_table(off_policy, len(learned), names=names))
+            console.print()
         if lost:
             console.print(f"Diverged, without a policy: {', '.join(lost)}")
         if self.run_folder is not None:
@@ -197,26 +203,29 @@ def _score_off_policy(trainer: pl.Trainer, policies: list[Policy]) -> OffPolicyS
         return off_policy.score(policies, episodes, model=off_policy.model(data), advance=advance)
 
 
-def _survival_table(figures: Figures, learned: int, evaluation: PolicyEvaluation) -> Table:
-    """Shows policies side by side, the first ones, which were `learned`, set off."""
+def _survival_table(
+    trainer: pl.Trainer, figures: Figures, learned: list[str], evaluation: PolicyEvaluation
+) -> Table:
+    """Shows policies side by side, the first ones, under the names `learned`, set off."""
+    stage = "test" if trainer.state.fn == "test" else "validation"
     table = framed_table(
-        f"90-day survival on ICU-Sepsis, {evaluation.patients:,} simulated patients\n"
+        f"90-day survival on ICU-Sepsis, {evaluation.patients:,} simulated {stage} patients\n"
         f"inadmissible actions: {evaluation.strategy}",
-        "In parentheses 95 % intervals; the difference is paired, on the same "
-        f"patients. A step is 4 hours.\n{NOT_FOR_CLINICAL_USE}",
+        "95 % intervals in parentheses; differences on the same patients; steps of 4 h\n"
+        f"{NOT_FOR_CLINICAL_USE}",
     )
-    table.add_column("policy", no_wrap=True)
-    for column in ("exact %", "rollout %", "minus clinician", "steps"):
+    table.add_column("policy", overflow="fold")
+    for column in ("exact %", "rollouts %", "minus clinician", "steps"):
         table.add_column(column, justify="right", no_wrap=True)
     for index, (name, values) in enumerate(figures.items()):
         table.add_row(
-            name,
+            learned[index] if index < len(learned) else name,
             f"{100 * values['survival_exact']:.2f}",
             _interval(values, "survival_rate", ""),
             _interval(values, "difference", "+") if "difference" in values else "",
             f"{values['length_exact']:.2f}",
-            style="bold" if index < learned else "",
-            end_section=index == learned - 1,
+            style="bold" if index < len(learned) else "",
+            end_section=index == len(learned) - 1,
         )
     return table
 

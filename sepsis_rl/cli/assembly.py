@@ -53,6 +53,8 @@ from sepsis_rl.runs.untrusted import check_restorable
 DEFAULTS: Final = Path(__file__).with_name("defaults.yaml")
 """What stands where neither a config nor the command line says anything else."""
 
+_OF_POLICIES: Final = ("model.actions:", "model.min_action_count:", "model.sampled:")
+
 
 class SepsisCLI(LightningCLI):
     """LightningCLI with this project's data, callbacks and rules for checkpoints.
@@ -277,6 +279,8 @@ class SepsisCLI(LightningCLI):
         check_restorable(checkpoint, self.trainer, path)
         if self.subcommand == "fit":
             differences += self.settings.differences(checkpoint)
+        else:  # what a run was trained by makes no difference to what its policy is worth
+            differences = [line for line in differences if line.startswith(_OF_POLICIES)]
         for difference in differences:
             tell(f"Note: {difference} (used)", error=True)
         return checkpoint
