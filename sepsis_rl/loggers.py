@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import lightning.pytorch as pl
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_only
+from tensorboard.plugins.hparams import summary_v2 as hp
 from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams as hparams_summary
+
+TAGS: Final = {
+    "val/survival_exact": "Survival/exact",
+    "val/survival_rate": "Survival/rollouts",
+}
+"""What TensorBoard calls a metric: its first page sorts by name, capitals before the rest."""
 
 
-def _with_interval(tag: str) -> list[Any]:
-    return ["Margin", [tag, f"{tag}_low", f"{tag}_high"]]
+def tag_of(metric: str) -> str:
+    """What TensorBoard calls a metric."""
+    return TAGS.get(metric, metric)
+
+
+def _with_interval(metric: str) -> list[Any]:
+    return ["Margin", [tag_of(metric), f"{metric}_low", f"{metric}_high"]]
 
 
 LAYOUT = {
     "survival": {
-        "rollouts with 95 % interval": _with_interval("val/survival_rate"),
-        "rollouts, exact, and the network's own estimate": [
+        "exact, with clinician, tabular baseline and optimum": [
             "Multiline",
-            ["val/survival_rate$", "val/survival_exact", "val/value_estimate"],
+            [tag_of("val/survival_exact")],
         ],
+        "rollouts with 95 % interval": _with_interval("val/survival_rate"),
+        "the network's own estimate": ["Multiline", ["val/value_estimate"]],
     },
     "from recorded data alone": {
         "weighted importance sampling with 95 % interval": _with_interval("ope/wis"),
@@ -48,15 +61,35 @@ LAYOUT = {
 }
 """TensorBoard's custom-scalars page; tags are regular expressions."""
 
-HPARAMS_METRICS = ("val/survival_exact", "val/survival_rate", "ope/fqe", "val/loss")
-"""Metrics beside the hyper-parameters on TensorBoard's HPARAMS page."""
+SETTINGS: Final = (
+    "algorithm",
+    "alpha",
+    "temperature",
+    "gamma",
+    "tau",
+    "learning_rate",
+    "seed",
+    "train_data",
+    "train_episodes",
+    "train_seed",
+)
+"""Columns of TensorBoard's HPARAMS page. It reads them from any one of the runs that it shows, so
+every run names all of them; one that an algorithm has not is empty. It sorts them by name, and
+shows the first five until it is asked for more."""
+
+METRICS: Final = {
+    "val/survival_exact": "exact survival",
+    "ope/supported_value": "supported value, from records alone",
+}
+"""Metrics beside them, with their headings."""
 
 
 class RunLogger(TensorBoardLogger):
     """TensorBoard in `<save_dir>/<name>/version_N`, with a sub-run for each member.
 
     A metric named `<member>/<group>/<name>` goes to the sub-run `members/<member>` as
-    `<group>/<name>`, so that TensorBoard overlays the members of a sweep under one tag.
+    `<group>/<name>`, so that TensorBoard overlays the members of a sweep under one tag. So it does
+    with the policies that they are compared with, which are sub-runs of their own.
 
     Args:
         save_dir: Folder of all runs.
@@ -68,7 +101,7 @@ class RunLogger(TensorBoardLogger):
         self, save_dir: str = "runs", name: str = "run", version: int | None = None
     ) -> None:
         super().__init__(save_dir, name=name, version=version, default_hp_metric=False)
-        self._member_writers: dict[str, SummaryWriter] = {}
+        self._writers: dict[str, SummaryWriter] = {}
         self._layout_written = False
         self._last_step: dict[str, int | None] = {}
 
@@ -88,12 +121,12 @@ class RunLogger(TensorBoardLogger):
 
     def member(self, name: str) -> SummaryWriter:
         """The writer of a member's sub-run; the run's own for an empty name."""
-        if not name:
-            return self.experiment  # type: ignore[no-any-return]
-        if name not in self._member_writers:
-            folder = Path(self.log_dir, "members", name)
-            self._member_writers[name] = SummaryWriter(str(folder), **self._kwargs)
-        return self._member_writers[name]
+        return self._sub_run(f"members/{name}") if name else self.experiment
+
+    def _sub_run(self, folder: str) -> SummaryWriter:
+        if folder not in self._writers:
+            self._writers[folder] = SummaryWriter(str(Path(self.log_dir, folder)), **self._kwargs)
+        return self._writers[folder]
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -113,8 +146,19 @@ class RunLogger(TensorBoardLogger):
             # One endless epoch is a flat line; and when a run stops, Lightning logs its last values
             # once more.
             if tag != "epoch" and self._last_step.get(key) != step:
-                self.member(member).add_scalar(tag, value, step)
+                self.member(member).add_scalar(tag_of(tag), value, step)
                 self._last_step[key] = step
+
+    @rank_zero_only
+    def log_baselines(self, survival: Mapping[str, float], step: int) -> None:
+        """Writes what other policies are worth, in the chart of exact survival.
+
+        Args:
+            survival: Exact survival by policy, which no step changes.
+            step: Optimizer steps taken; each evaluation's makes a line as long as the run's own.
+        """
+        for name, value in survival.items():
+            self._sub_run(name).add_scalar(tag_of("val/survival_exact"), value, step)
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Does nothing: the run's settings are in `config.yaml`, and by member in TensorBoard."""
@@ -125,23 +169,32 @@ class RunLogger(TensorBoardLogger):
 
         Args:
             name: The member's name, empty for a single run.
-            settings: Name to number or text.
+            settings: Name to number or text; of these the page has `SETTINGS`.
         """
-        writer = self.member(name)._get_file_writer()  # type: ignore[no-untyped-call]
+        known = {key: settings[key] for key in SETTINGS if key in settings}
+        folder = Path(*Path(self.log_dir).parts[-2:])
+        columns = [hp.HParam(key) for key in SETTINGS]
         # The metrics are only declared here; their values are the scalars of the same names.
-        summaries = hparams_summary(dict(settings), dict.fromkeys(HPARAMS_METRICS, 0))  # type: ignore[no-untyped-call]
-        for summary in summaries:
-            writer.add_summary(summary)
+        metrics = [hp.Metric(tag_of(key), display_name=title) for key, title in METRICS.items()]
+        writer = self.member(name)._get_file_writer()  # type: ignore[no-untyped-call]
+        writer.add_summary(hp.hparams_config_pb(columns, metrics))
+        # Runs of one name would be shown as one, with the mean of their figures.
+        writer.add_summary(hp.hparams_pb(known, trial_id=f"{folder} {name}".strip()))
 
     @rank_zero_only
     def save(self) -> None:
         """Flushes to disk; the parent's `hparams.yaml` would repeat `config.yaml`."""
-        for writer in [self.experiment, *self._member_writers.values()]:
+        for writer in [self.experiment, *self._writers.values()]:
             writer.flush()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Closes the files."""
         super().finalize(status)
-        for writer in self._member_writers.values():
+        for writer in self._writers.values():
             writer.close()
+
+
+def run_loggers(trainer: pl.Trainer) -> Iterable[RunLogger]:
+    """Those of a Trainer's loggers that write TensorBoard's pages."""
+    return (logger for logger in trainer.loggers if isinstance(logger, RunLogger))

@@ -1,5 +1,6 @@
 """The TensorBoard logger: whose curves go where, and what TensorBoard makes of them."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,7 +9,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from sepsis_rl.loggers import HPARAMS_METRICS, LAYOUT, RunLogger
+from sepsis_rl.dynamics import true_dynamics
+from sepsis_rl.loggers import LAYOUT, METRICS, SETTINGS, RunLogger, tag_of
+from sepsis_rl.planning import evaluate
+from sepsis_rl.policies import clinician_policy, optimal_policy
 
 
 @pytest.fixture
@@ -29,17 +33,17 @@ def points(folder, tag):
 
 
 def hyper_parameters(folder):
-    """What the HPARAMS page shows: settings and the names of the metrics."""
-    summaries = read(folder).SummaryMetadata("_hparams_/experiment")
-    experiment = plugin_data_pb2.HParamsPluginData.FromString(summaries.plugin_data.content)
-    metrics = [info.name.tag for info in experiment.experiment.metric_infos]
-    summaries = read(folder).SummaryMetadata("_hparams_/session_start_info")
-    start = plugin_data_pb2.HParamsPluginData.FromString(summaries.plugin_data.content)
-    settings = {
-        name: value.string_value or value.number_value
-        for name, value in start.session_start_info.hparams.items()
-    }
-    return settings, metrics
+    """What the HPARAMS page has of a run: its settings, its row's name, columns and metrics."""
+    events, found = read(folder), {}
+    for part in ("experiment", "session_start_info"):
+        plugin = events.SummaryMetadata(f"_hparams_/{part}").plugin_data
+        content = plugin_data_pb2.HParamsPluginData.FromString(plugin.content)
+        found[part] = getattr(content, part)
+    start, page = found["session_start_info"], found["experiment"]
+    values = start.hparams.items()
+    settings = {name: value.string_value or value.number_value for name, value in values}
+    columns = [info.name for info in page.hparam_infos]
+    return settings, start.group_name, columns, [info.name.tag for info in page.metric_infos]
 
 
 # -- folders -----------------------------------------------------------------------------------
@@ -105,7 +109,7 @@ def test_the_layout_is_a_page_of_custom_scalars(logger):
     charts = {chart.title: chart for category in layout.category for chart in category.chart}
     margin = charts["rollouts with 95 % interval"].margin.series[0]
     assert (margin.value, margin.lower, margin.upper) == (
-        "val/survival_rate",
+        "Survival/rollouts",
         "val/survival_rate_low",
         "val/survival_rate_high",
     )
@@ -118,32 +122,63 @@ def test_every_chart_of_the_layout_has_its_curves(finished_runs, config):
     for charts in LAYOUT.values():
         for title, (_, patterns) in charts.items():
             shown = [tag for tag in tags if any(re.match(pattern, tag) for pattern in patterns)]
-            assert shown or (config == "bc" and title.startswith("Q of")), title
+            values = title.startswith(("Q of", "the network's own"))
+            assert shown or (config == "bc" and values), title
     if config == "cql":
         charts = {title: chart for group in LAYOUT.values() for title, chart in group.items()}
         for title, expected in (
             ("Q of the data's actions and largest Q", {"train/q_data", "train/q_max"}),
-            (
-                "rollouts, exact, and the network's own estimate",
-                {"val/survival_rate", "val/survival_exact", "val/value_estimate"},
-            ),
+            ("exact, with clinician, tabular baseline and optimum", {"Survival/exact"}),
+            ("the network's own estimate", {"val/value_estimate"}),
         ):
             _, patterns = charts[title]
             assert {tag for tag in tags if any(re.match(p, tag) for p in patterns)} == expected
 
 
+def test_survival_comes_first(finished_runs):
+    """Before all other groups in the order of TensorBoard's first page, and alone in its group."""
+    tags = sorted(read(finished_runs / "runs/cql/version_0").Tags()["scalars"])
+    assert tags[:3] == ["Survival/exact", "Survival/rollouts", "ope/anchored_value"]
+
+
+def test_baselines_are_lines_beside_exact_survival(finished_runs, mdp):
+    dynamics = true_dynamics(mdp)
+    for config in ("cql", "sweep"):
+        run = finished_runs / "runs" / config / "version_0"
+        for name, policy in (("clinician", clinician_policy), ("optimal", optimal_policy)):
+            survival = evaluate(dynamics, policy(mdp).probabilities).survival
+            expected = [(step, pytest.approx(survival, rel=1e-6)) for step in (4, 8, 10)]
+            assert points(run / name, "Survival/exact") == expected
+        fit = json.loads((run / "metrics.json").read_text())["fit"]["policies"]["tabular"]
+        (*_, (step, survival)) = points(run / "tabular", "Survival/exact")
+        assert (step, survival) == (10, pytest.approx(fit["survival_exact"], rel=1e-6))
+        assert read(run / "tabular").Tags()["scalars"] == ["Survival/exact"]
+
+
 @pytest.mark.parametrize(
     ("config", "member", "settings"),
     [
-        ("cql", "", {"algorithm": "CQL", "alpha": 0.003, "seed": 42, "learning_rate": 1e-3}),
-        ("bc", "", {"algorithm": "BC", "seed": 42, "learning_rate": 1e-3}),
-        ("sweep", "alpha=1,seed=7", {"algorithm": "CQL", "alpha": 1.0, "seed": 7, "gamma": 1.0}),
+        ("cql", "", {"algorithm": "CQL", "alpha": 0.003, "temperature": 0.01, "seed": "42"}),
+        ("bc", "", {"algorithm": "BC", "seed": "42", "learning_rate": 1e-3}),
+        ("sweep", "alpha=1,seed=7", {"algorithm": "CQL", "alpha": 1.0, "seed": "7", "gamma": 1.0}),
     ],
 )
 def test_hyper_parameters_are_shown_with_the_figures(finished_runs, config, member, settings):
+    """TensorBoard takes the columns of one run for all, and rows of one name for one."""
     run = finished_runs / "runs" / config / "version_0"
     run = run / "members" / member if member else run
-    shown, metrics = hyper_parameters(run)
-    assert shown.items() >= settings.items()
-    assert metrics == list(HPARAMS_METRICS)
+    shown, row, columns, metrics = hyper_parameters(run)
+    data = {"train_data": "simulated", "train_episodes": "200", "train_seed": "42"}
+    assert shown.items() >= {**settings, **data}.items()
+    assert set(shown) <= set(columns)
+    assert columns == list(SETTINGS)
+    assert row == f"{config}/version_0 {member}".strip()
+    assert (
+        metrics
+        == [tag_of(metric) for metric in METRICS]
+        == [
+            "Survival/exact",
+            "ope/supported_value",
+        ]
+    )
     assert set(metrics) <= set(read(run).Tags()["scalars"])

@@ -1,5 +1,6 @@
 """What happens around the gradient steps."""
 
+from sepsis_rl.callbacks.baseline_curves import BaselineCurves
 from sepsis_rl.callbacks.dose_images import DoseGridImages
 from sepsis_rl.callbacks.graceful_stop import GracefulStop
 from sepsis_rl.callbacks.last_checkpoint import LastCheckpoint
@@ -11,6 +12,7 @@ from sepsis_rl.callbacks.recorded_settings import RecordedSettings
 from sepsis_rl.callbacks.results import Results
 
 __all__ = [
+    "BaselineCurves",
     "DoseGridImages",
     "FitProgressBar",
     "GracefulStop",

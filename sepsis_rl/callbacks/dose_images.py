@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from sepsis_rl.algorithms import OfflineAlgorithm
 from sepsis_rl.callbacks.policy_evaluation import PolicyEvaluation, find_callback
 from sepsis_rl.figures import heat_map, new_figure
-from sepsis_rl.loggers import RunLogger
+from sepsis_rl.loggers import run_loggers
 from sepsis_rl.mdp import DoseGrid, FloatArray
 
 
@@ -60,9 +60,8 @@ class DoseGridImages(pl.Callback):
     @rank_zero_only
     def _draw(self, trainer: pl.Trainer, module: OfflineAlgorithm) -> None:
         evaluation = find_callback(trainer, PolicyEvaluation)
-        if not isinstance(trainer.logger, RunLogger) or evaluation is None:
-            return
-        if evaluation.last is None or not evaluation.history:
+        loggers = list(run_loggers(trainer))
+        if not loggers or evaluation is None or evaluation.last is None or not evaluation.history:
             return
         mdp = trainer.datamodule.mdp  # type: ignore[attr-defined]
         scores, step = evaluation.last, evaluation.history[-1]["step"]
@@ -71,4 +70,5 @@ class DoseGridImages(pl.Callback):
             if not lost:
                 title = name or f"{type(module).__name__}, step {step}"
                 picture = draw_dose_grid(visits, mdp.dose_grid, title)
-                trainer.logger.member(name).add_figure("policy/doses", picture, step)
+                for logger in loggers:
+                    logger.member(name).add_figure("policy/doses", picture, step, close=False)

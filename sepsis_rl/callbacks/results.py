@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from sepsis_rl.algorithms import OfflineAlgorithm
-from sepsis_rl.baselines import common_baselines
 from sepsis_rl.callbacks.off_policy import OffPolicyEvaluation
 from sepsis_rl.callbacks.policy_evaluation import PolicyEvaluation, find_callback
+from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.display import NOT_FOR_CLINICAL_USE, framed_table, progress_bar, shown, tell
 from sepsis_rl.evaluation import PolicyScores
 from sepsis_rl.files import free_path, write_json
-from sepsis_rl.loggers import RunLogger
+from sepsis_rl.loggers import run_loggers
 from sepsis_rl.ope import Episodes, OffPolicyScores
 from sepsis_rl.ope.tables import as_json, off_policy_table
 from sepsis_rl.policies import Policy
@@ -52,12 +52,20 @@ class Results(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Writes each member's settings for TensorBoard's page of hyper-parameters."""
         assert isinstance(pl_module, OfflineAlgorithm)
-        if isinstance(trainer.logger, RunLogger):
-            self.run_folder = Path(trainer.logger.log_dir)
-            members = pl_module.members
+        data: OfflineDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        shared = {
+            "algorithm": type(pl_module).__name__,
+            "train_data": "simulated" if data.path is None else str(data.path),
+            # As text, since TensorBoard shows five digits of a number: 42.000.
+            "train_episodes": str(data.train.n_episodes),
+            "train_seed": str(data.seed),
+        }
+        members = pl_module.members
+        for logger in run_loggers(trainer):
+            self.run_folder = self.run_folder or Path(logger.log_dir)
             for name, settings in zip(members.names, members.settings, strict=True):
-                described = {"algorithm": type(pl_module).__name__, **settings}
-                trainer.logger.log_member_settings(name, described)
+                own = {**shared, **settings, "seed": str(settings["seed"])}
+                logger.log_member_settings(name, own)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Ends `validate`; the validations of a fit have their own logs."""
@@ -79,7 +87,7 @@ class Results(pl.Callback):
         learned = [policy for policy in policies if policy is not None]
         lost = [name for name, own in zip(module.labels, policies, strict=True) if own is None]
         figures: Figures = {}
-        baselines = common_baselines(data.counts, data.mdp, evaluation.strategy)
+        baselines = evaluation.baselines(data)
         if data.mdp is not None:
             figures = _compare(trainer, evaluation, [*learned, *baselines])
             # The clinician's own row is what was recorded.
@@ -88,12 +96,18 @@ class Results(pl.Callback):
             return
         off_policy = _score_off_policy(trainer, [*learned, *baselines])
         self._write(trainer, evaluation, figures, off_policy, lost)
-        console = Console()
+        console, prefix = Console(markup=False), f"{type(module).__name__} "
+        # A member's name may be broken after a comma, and never loses its end.
+        names = [p.name.removeprefix(prefix).replace(",", ", ") for p in [*learned, *baselines]]
         console.print(
-            _survival_table(figures, len(learned), evaluation) if figures else _NO_SIMULATOR
+            _survival_table(trainer, figures, names[: len(learned)], evaluation)
+            if figures
+            else _NO_SIMULATOR
         )
+        console.print()
         if off_policy is not None:
-            console.print(off_policy_table(off_policy, len(learned)))
+            console.print(off_policy_table(off_policy, len(learned), names=names))
+            console.print()
         if lost:
             console.print(f"Diverged, without a policy: {', '.join(lost)}")
         if self.run_folder is not None:
@@ -101,8 +115,8 @@ class Results(pl.Callback):
         if trainer.state.fn != "fit":
             return
         _tell_best_checkpoint(trainer)
-        if isinstance(trainer.logger, RunLogger):
-            tell(f"TensorBoard: tensorboard --logdir {shown(trainer.logger.save_dir)}")
+        for logger in run_loggers(trainer):
+            tell(f"TensorBoard: tensorboard --logdir {shown(logger.save_dir)}")
 
     def _write(
         self,
@@ -189,26 +203,29 @@ def _score_off_policy(trainer: pl.Trainer, policies: list[Policy]) -> OffPolicyS
         return off_policy.score(policies, episodes, model=off_policy.model(data), advance=advance)
 
 
-def _survival_table(figures: Figures, learned: int, evaluation: PolicyEvaluation) -> Table:
-    """Shows policies side by side, the first ones, which were `learned`, set off."""
+def _survival_table(
+    trainer: pl.Trainer, figures: Figures, learned: list[str], evaluation: PolicyEvaluation
+) -> Table:
+    """Shows policies side by side, the first ones, under the names `learned`, set off."""
+    stage = "test" if trainer.state.fn == "test" else "validation"
     table = framed_table(
-        f"90-day survival on ICU-Sepsis, {evaluation.patients:,} simulated patients\n"
+        f"90-day survival on ICU-Sepsis, {evaluation.patients:,} simulated {stage} patients\n"
         f"inadmissible actions: {evaluation.strategy}",
-        "In parentheses 95 % intervals; the difference is paired, on the same "
-        f"patients. A step is 4 hours.\n{NOT_FOR_CLINICAL_USE}",
+        "95 % intervals in parentheses; differences on the same patients; steps of 4 h\n"
+        f"{NOT_FOR_CLINICAL_USE}",
     )
-    table.add_column("policy", no_wrap=True)
-    for column in ("exact %", "rollout %", "minus clinician", "steps"):
+    table.add_column("policy", overflow="fold")
+    for column in ("exact %", "rollouts %", "minus clinician", "steps"):
         table.add_column(column, justify="right", no_wrap=True)
     for index, (name, values) in enumerate(figures.items()):
         table.add_row(
-            name,
+            learned[index] if index < len(learned) else name,
             f"{100 * values['survival_exact']:.2f}",
             _interval(values, "survival_rate", ""),
             _interval(values, "difference", "+") if "difference" in values else "",
             f"{values['length_exact']:.2f}",
-            style="bold" if index < learned else "",
-            end_section=index == learned - 1,
+            style="bold" if index < len(learned) else "",
+            end_section=index == len(learned) - 1,
         )
     return table
 

@@ -20,9 +20,11 @@ from lightning.pytorch.cli import (
     LightningCLI,
     SaveConfigCallback,
 )
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from sepsis_rl.algorithms import OfflineAlgorithm
 from sepsis_rl.callbacks import (
+    BaselineCurves,
     DoseGridImages,
     FitProgressBar,
     GracefulStop,
@@ -39,14 +41,13 @@ from sepsis_rl.callbacks.policy_evaluation import find_callback
 from sepsis_rl.cli.completion import hand_over_if_asked
 from sepsis_rl.cli.limits import check_values
 from sepsis_rl.cli.main import TRAINING_COMMANDS
+from sepsis_rl.cli.run_folders import RunTrainer, go_on, runs_of, write_into
 from sepsis_rl.cli.training_parser import HelpAll, TrainingParser, configs_first
 from sepsis_rl.data.batches import check_batch_size
 from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.display import shown, tell
 from sepsis_rl.errors import InputError
-from sepsis_rl.files import free_path
 from sepsis_rl.loggers import RunLogger
-from sepsis_rl.runs.branches import keep_best, set_aside_abandoned
 from sepsis_rl.runs.checkpoints import (
     SafeCheckpointIO,
     compare_schedules,
@@ -60,6 +61,8 @@ DEFAULTS: Final = Path(__file__).with_name("defaults.yaml")
 """What stands where neither a config nor the command line says anything else."""
 _OF_OPTIONS: Final = (ValueError, TypeError, ImportError, RuntimeError)
 
+_OF_POLICIES: Final = ("model.actions:", "model.min_action_count:", "model.sampled:")
+
 
 class SepsisCLI(LightningCLI):
     """LightningCLI with this project's data, callbacks and rules for checkpoints.
@@ -67,6 +70,8 @@ class SepsisCLI(LightningCLI):
     Args:
         args: Words after the program's name.
     """
+
+    trainer: RunTrainer
 
     def __init__(self, words: list[str]) -> None:
         self._words = words
@@ -84,6 +89,7 @@ class SepsisCLI(LightningCLI):
             parser_kwargs={"parser_mode": "omegaconf+", words[0]: command},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
+            trainer_class=RunTrainer,
             args=[
                 "--print_config=comments" if w == "--print_config" else w
                 for w in configs_first(words)
@@ -159,12 +165,14 @@ class SepsisCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Adds what is not configured: results, pictures and the progress bar."""
         config = self._get(self.config_init, "trainer")
-        self.run_logger = config["logger"]
+        self.runs = self._runs(config)
+        if config["logger"] in (True, None):
+            config["logger"] = self.runs
         self.results = Results()
         self.settings = RecordedSettings(self._plain_config())
         callbacks: list[pl.Callback] = [self.results, self.settings]
         if self.subcommand == "fit":
-            callbacks += [DoseGridImages(), Announcement(), LastCheckpoint()]
+            callbacks += [BaselineCurves(), DoseGridImages(), Announcement(), LastCheckpoint()]
             if config.get("enable_progress_bar") is not False:
                 callbacks.append(FitProgressBar())
             callbacks.append(GracefulStop(self._words))  # after the bar, which leaves the screen
@@ -192,14 +200,18 @@ class SepsisCLI(LightningCLI):
             ) from error
         cores = os.cpu_count() or 1
         if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
-            raise InputError(
-                f"trainer.devices={trainer.num_devices} cannot be used: on the CPU a device is a "
-                f"process, and this machine has {cores} core(s)"
-            )
+            why = f"on the CPU a device is a process, and this machine has {cores} core(s)"
+            raise InputError(f"trainer.devices={trainer.num_devices} cannot be used: {why}")
         return trainer
 
     def before_fit(self) -> None:
-        """Finds the checkpoint to go on from, and goes on in its folder."""
+        """Finds the checkpoint to go on from, and the folder to write into."""
+        self._find_start()
+        if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.results.run_folder = Path(self.runs.log_dir)
+            write_into(self.trainer, self.results.run_folder)
+
+    def _find_start(self) -> None:
         check_batch_size(self.datamodule.batch_size, self.trainer.world_size)
         self.model.check_fit(self.trainer, self.datamodule)
         check_monitors(self.trainer, self.model, self.datamodule)
@@ -213,28 +225,8 @@ class SepsisCLI(LightningCLI):
         for difference in compare_schedules(checkpoint, self.model, self.trainer.max_steps):
             tell(f"Note: {difference}", error=True)
         self._prepare_data()
-        for callback in self.trainer.checkpoint_callbacks:
-            state = checkpoint.get("callbacks", {}).get(callback.state_key)
-            if isinstance(callback, ModelCheckpoint) and state:
-                keep_best(state, callback.save_top_k, callback.mode)
+        go_on(self.trainer, self.runs, checkpoint, path)
         step = int(checkpoint["global_step"])
-        folder = run_folder(path)
-        version = "" if folder is None else folder.name.removeprefix("version_")
-        logger = self.trainer.logger
-        if (
-            isinstance(logger, RunLogger)
-            and folder is not None
-            and folder.parent == Path(logger.root_dir).resolve()
-            and version.isdigit()
-        ):
-            logger.resume(int(version), step)
-            if writer := find_callback(self.trainer, SaveConfigCallback):
-                config = free_path(folder / f"config-from-step-{step}.yaml")
-                writer.config_filename = config.name
-            if self.trainer.is_global_zero and (
-                aside := set_aside_abandoned(folder, Path(path), step)
-            ):
-                tell(f"What the run did after that step is in {shown(aside)} now")
         tell(f"Going on from step {step:,} of {shown(path)}")
         if step >= self.trainer.max_steps > 0:
             tell(
@@ -246,9 +238,8 @@ class SepsisCLI(LightningCLI):
         """Finds the checkpoint to score."""
         path = self._resolve_checkpoint()
         if path is None:
-            raise InputError(
-                f"{self.subcommand} scores a checkpoint: give --ckpt_path PATH, or --ckpt_path last"
-            )
+            wanted = "--ckpt_path PATH, or --ckpt_path last"
+            raise InputError(f"{self.subcommand} scores a checkpoint: give {wanted}")
         self._inspect_checkpoint(path)
         self._prepare_data()
         self.results.run_folder = run_folder(path)
@@ -267,12 +258,19 @@ class SepsisCLI(LightningCLI):
         options = self.config_init[str(self.subcommand)]
         path = options.get("ckpt_path")
         if path == "last":
-            logger = self.run_logger
-            if not isinstance(logger, RunLogger):
-                raise InputError("--ckpt_path last needs trainer.logger to be a RunLogger")
-            path = str(find_last(logger.save_dir, str(logger.name)))
+            root = Path(self.runs.root_dir)
+            path = str(find_last(root.parent, root.name))
         options["ckpt_path"] = path
         return None if path is None else str(path)
+
+    def _runs(self, trainer: Any) -> RunLogger | TensorBoardLogger | CSVLogger:
+        """What numbers this config's runs; of a logger without a name by the algorithm's."""
+        model = self._get(self.config_init, "model")
+        configured = self._get(self.config, "trainer")["logger"]
+        name = getattr(getattr(configured, "init_args", None), "name", None)
+        return runs_of(
+            trainer["logger"], name or type(model).__name__.lower(), trainer["default_root_dir"]
+        )
 
     def _plain_config(self) -> dict[str, Any]:
         """The config as it would be written into the run's folder."""
@@ -287,6 +285,8 @@ class SepsisCLI(LightningCLI):
         check_restorable(checkpoint, self.trainer, path)
         if self.subcommand == "fit":
             differences += self.settings.differences(checkpoint)
+        else:  # what a run was trained by makes no difference to what its policy is worth
+            differences = [line for line in differences if line.startswith(_OF_POLICIES)]
         for difference in differences:
             tell(f"Note: {difference} (used)", error=True)
         return checkpoint
@@ -294,8 +294,7 @@ class SepsisCLI(LightningCLI):
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         ckpt_path = self.config_init[subcommand]["ckpt_path"]
         settled: dict[str, Any] = {"ckpt_path": ckpt_path, "weights_only": True}
-        if subcommand in ("validate", "test"):
-            settled["verbose"] = False
-        if subcommand == "predict":
-            settled["return_predictions"] = False
+        quiet = {"validate": "verbose", "test": "verbose", "predict": "return_predictions"}
+        if subcommand in quiet:
+            settled[quiet[subcommand]] = False
         return {**super()._prepare_subcommand_kwargs(subcommand), **settled}

@@ -47,13 +47,16 @@ def _collect(words: list[str]) -> None:
 
 
 def _export(words: list[str]) -> None:
-    from sepsis_rl.runs.members import export_member
+    from sepsis_rl.runs.members import commands_for, export_member
 
     parser = _Parser("export", "Take one member out of a sweep's checkpoint.")
     parser.add_function_arguments(export_member)
     options = parser.read(words)
-    export_member(**options)
-    tell(f"{shown(options.output)}: member {options.member}")
+    name, step = export_member(**options)
+    tell(f"{shown(options.output)}: member {options.member}, {name}".removesuffix(", "))
+    commands = commands_for(options.output, options.ckpt_path, name, step)
+    for about, command in zip(("Scores it:", "Goes on:  "), commands, strict=False):
+        tell(f"{about} {command}")
 
 
 def _select(words: list[str]) -> None:

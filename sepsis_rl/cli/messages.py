@@ -20,6 +20,17 @@ def input_error_behind(error: BaseException | None) -> InputError | None:
     return None
 
 
+def logger_error_behind(error: BaseException) -> InputError | None:
+    """What is wrong with a logger, if an exception says that it could not be made."""
+    told = re.search(r"class_path 'lightning\.[\w.]*\.(\w+)':\s+(.+)", str(error))
+    if told is None or not told[1].endswith("Logger"):
+        return None
+    install = re.search(r"pip install[^`]+", told[2])
+    if install is None:
+        return InputError(f"trainer.logger={told[1]} cannot be used: {told[2]}")
+    return InputError(f"{told[1]} needs a package that is not installed: {install[0]}")
+
+
 def explain(message: str, options: Iterable[str]) -> str:
     """Rewrites a message of jsonargparse as what, where and what is accepted.
 

@@ -12,6 +12,7 @@ _IGNORED = (
     ".*does not have many workers.*",
     ".*The dirpath has changed.*",
     ".*Checkpoint directory .* exists and is not empty.*",
+    ".*Experiment logs directory .* exists and is not empty.*",
     # What is monitored now and was not before is told as a difference.
     ".*callbacks used to create the checkpoint need to be provided.*",
     # It is: batches are addressed by the step.

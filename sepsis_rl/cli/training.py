@@ -9,7 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch.distributed import DistError
 
 from sepsis_rl.cli.assembly import SepsisCLI
-from sepsis_rl.cli.messages import input_error_behind
+from sepsis_rl.cli.messages import input_error_behind, logger_error_behind
 from sepsis_rl.cli.quiet import quiet
 from sepsis_rl.errors import InputError, LostProcessError
 
@@ -32,7 +32,8 @@ def run(words: list[str]) -> None:
     except OmegaConfBaseException as error:  # raised while ${...} is resolved
         raise InputError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
     except ValueError as error:  # jsonargparse wraps what a constructor raises
-        raise input_error_behind(error) or error from error.__cause__
+        known = input_error_behind(error) or logger_error_behind(error)
+        raise known or error from error.__cause__
     except RuntimeError as error:
         if not _is_of_processes(error):
             raise

@@ -14,24 +14,23 @@ from sepsis_rl.metrics import Interval
 from sepsis_rl.ope.estimates import LOW_ESS, OffPolicyScores
 
 _WIDE: Final = 3.0  # points
-_NAMED: Final = 10  # policies in a sentence
-_COLUMNS: Final = {
-    "FQE %": "fitted Q evaluation, a decision never recorded being worth its state's mean",
-    "as 0": "the same, worth nothing",
-    "supported %": "value by training and held-out episodes, less a price for rare decisions",
-    "all": "value in % by training and held-out episodes, less a price for rare decisions",
-    "minus recorded": "FQE minus the recorded decisions, paired",
-    "unseen": "share of decisions never recorded, in %",
-    "WIS %": "weighted importance sampling",
-    "WDR %": "weighted doubly robust",
-    "ESS": "effective sample of the weights, in episodes",
-}
+_LINE: Final = 80  # characters
+
+# Headings; docs/metrics.md has a line for each.
+FITTED_Q: Final = "fitted Q %"
+UNSEEN_AS_ZERO: Final = "fitted Q, never\nrecorded as 0 %"
+SUPPORTED: Final = "supported\nvalue %"
+MINUS_RECORDED: Final = "minus\nrecorded"
+SAMPLING: Final = "importance\nsampling %"
+DOUBLY_ROBUST: Final = "doubly\nrobust %"
+USABLE: Final = "usable\nepisodes"
 
 
 def off_policy_table(
     scores: OffPolicyScores,
     emphasized: int = 0,
     described: str = "not trained on nor chosen by",
+    names: Sequence[str] = (),
 ) -> Table:
     """Estimates of policies from recorded episodes alone, and what was recorded.
 
@@ -39,19 +38,20 @@ def off_policy_table(
         scores: With the estimators `fqe`, `fqe_zero`, `wis` and `wdr`.
         emphasized: How many of the first policies are set apart.
         described: What the episodes are.
+        names: What the policies are called; by their own names by default.
     """
     noun = "episode" if scores.episodes == 1 else "episodes"
-    second = "as 0" if scores.supported is None else "all"
+    value = UNSEEN_AS_ZERO if scores.supported is None else SUPPORTED
     table = estimate_table(
         f"From recorded data alone: {scores.episodes:,} {noun}, {described}",
         scores,
-        ("FQE %", second, "minus recorded", "unseen", "WIS %", "ESS"),
-        names={"policy": [policy.name for policy in scores.policies]},
+        (value, FITTED_Q, MINUS_RECORDED, USABLE),
+        names={"policy": names or [policy.name for policy in scores.policies]},
         emphasized=emphasized,
     )
     table.add_section()
     (recorded,) = percents(scores.recorded_interval())
-    table.add_row("recorded", recorded, "", "", "", "", f"{scores.episodes}")
+    table.add_row("recorded", "", recorded, "", f"{scores.episodes}")
     return table
 
 
@@ -66,7 +66,7 @@ def estimate_table(
     note: str = "",
     beside: Mapping[str, Sequence[str]] | None = None,
 ) -> Table:
-    """Estimates with a row for each policy, and a caption that says how to read it.
+    """Estimates with a row for each policy, and a caption of a line or two.
 
     Args:
         title: What stands above it.
@@ -80,8 +80,7 @@ def estimate_table(
     """
     estimates = _estimates(scores)
     figures = {**{heading: estimates[heading] for heading in headings}, **(beside or {})}
-    shown = "; ".join(f"{heading}: {_COLUMNS[heading]}" for heading in headings)
-    table = framed_table(title, f"{note}{shown}. {_circumstances(scores)}")
+    table = framed_table(title, f"{note}{_circumstances(scores)}")
     for heading in names:
         # Members differ at the end of their names, which is not to be cut off.
         table.add_column(heading, justify="right" if heading == "step" else "left", overflow="fold")
@@ -99,41 +98,34 @@ def estimate_table(
 def _estimates(scores: OffPolicyScores) -> dict[str, list[str]]:
     """Texts, one for each policy, by heading."""
     return {
-        "FQE %": percents(scores.interval("fqe")),
-        "as 0": [f"{100 * value:.0f}" for value in scores.estimates["fqe_zero"]],
-        "minus recorded": percents(scores.minus_recorded("fqe"), "+"),
-        "unseen": [f"{100 * rate:.1f}".replace("nan", "–") for rate in scores.unseen_rate],
-        "WIS %": percents(scores.interval("wis")),
-        "WDR %": percents(scores.interval("wdr")),
-        "ESS": [f"{ess:.0f}" for ess in scores.effective_sample_size],
+        FITTED_Q: percents(scores.interval("fqe")),
+        UNSEEN_AS_ZERO: [f"{100 * value:.0f}" for value in scores.estimates["fqe_zero"]],
+        MINUS_RECORDED: percents(scores.minus_recorded("fqe"), "+"),
+        SAMPLING: percents(scores.interval("wis")),
+        DOUBLY_ROBUST: percents(scores.interval("wdr")),
+        USABLE: [f"{ess:.0f}" for ess in scores.effective_sample_size],
         **_by_all_records(scores),
     }
 
 
 def _by_all_records(scores: OffPolicyScores) -> dict[str, list[str]]:
-    """The supported value, in two columns: to choose by, and where there is little room."""
     if scores.supported is None:
         return {}
-    percent = (100 * scores.supported.value).tolist()
-    exactly = [f"{value:.2f}" for value in percent]
-    return {"supported %": exactly, "all": [f"{value:.1f}" for value in percent]}
+    return {SUPPORTED: [f"{100 * value:.2f}" for value in scores.supported.value.tolist()]}
 
 
 def _circumstances(scores: OffPolicyScores) -> str:
-    """Under which options estimates were made, and which policies the records cannot judge."""
-    intervals = "In parentheses 95 % intervals. " if len(scores.recorded_replicates) else ""
-    clip = "no clip" if scores.clip is None else f"clip {scores.clip:g}"
-    softened = f"Deterministic policies softened by {max(scores.epsilon.tolist()):g}; {clip}."
+    """How to read the columns, and which policies the records cannot judge."""
+    intervals = "95 % intervals in parentheses; " if len(scores.recorded_replicates) else ""
     ess = scores.effective_sample_size
     unfit = [
         policy.name for policy, size in zip(scores.policies, ess, strict=True) if size < LOW_ESS
     ]
-    named = ", ".join(unfit) if len(unfit) <= _NAMED else f"{len(unfit)} of the policies"
-    warning = (
-        f"\nEffective sample below {LOW_ESS}: these records cannot judge {named}; too few episodes "
-        "go as the policy would."
-    )
-    return f"{intervals}{softened}{warning if unfit else ''}"
+    warning = f"\nFewer than {LOW_ESS} usable episodes: these records cannot judge "
+    named = ", ".join(unfit)
+    if len(warning) + len(named) > _LINE:
+        named = "it" if len(ess) == 1 else f"{len(unfit)} of {len(ess)} policies"
+    return f"{intervals}docs/metrics.md explains the columns.{f'{warning}{named}.' * bool(unfit)}"
 
 
 def percents(interval: Interval, sign: str = "") -> list[str]:

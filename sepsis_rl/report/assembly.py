@@ -130,7 +130,7 @@ def _provenance(members: Sequence[Member]) -> dict[str, Any]:
 
 
 def _print(exhibits: Sequence[Exhibit], problems: Sequence[str], output: Path) -> None:
-    console = Console()
+    console = Console(markup=False)
     rows = runs_shown(exhibits[0].rows)
     table = framed_table(exhibits[0].title, NOT_FOR_CLINICAL_USE)
     for column in rows[0]:

@@ -25,7 +25,17 @@ from sepsis_rl.ope.criteria import (
     regret,
     regret_of_chance,
 )
-from sepsis_rl.ope.tables import as_json, estimate_table, off_policy_table
+from sepsis_rl.ope.tables import (
+    DOUBLY_ROBUST,
+    FITTED_Q,
+    SAMPLING,
+    SUPPORTED,
+    UNSEEN_AS_ZERO,
+    USABLE,
+    as_json,
+    estimate_table,
+    off_policy_table,
+)
 from sepsis_rl.runs.finished import Candidate
 
 _ROWS_SHOWN: Final = 20
@@ -94,9 +104,12 @@ def show(choice: Choice) -> None:
     by = f"\nChosen by {ESTIMATOR_LABELS[choice.criterion]}: "
     chosen = Text.assemble(by, (choice.chosen.name, "bold"), f"\n{told}")
     console.print(chosen, highlight=False, soft_wrap=True)
+    console.print()
     console.print(off_policy_table(choice.final, 1, "of the report, which chose nothing"))
+    console.print()
     if choice.survival is not None:
         console.print(_truth_table(choice))
+        console.print()
 
 
 def _anchored(choice: Choice) -> str:
@@ -173,12 +186,12 @@ def _table(choice: Choice) -> Table:
     same = "same: candidates of this very policy. " if several else ""
     exact = {} if survival is None else {"exact %": [f"{100 * value:.2f}" for value in survival]}
     by_all = choice.criterion == "supported_value"
-    headings = ["supported %"] if by_all else ["as 0", "WDR %"]
+    headings = [SUPPORTED] if by_all else [UNSEEN_AS_ZERO, DOUBLY_ROBUST]
     return estimate_table(
         f"{len(found)} different policies on {scores.episodes:,} held-out episodes, best first by "
         f"{ESTIMATOR_LABELS[choice.criterion]}",
         scores,
-        [*headings, "FQE %", "unseen", "WIS %", "ESS"],
+        [*headings, FITTED_Q, SAMPLING, USABLE],
         names={heading: texts for heading, texts in names.items() if any(texts)},
         order=shown,
         emphasized=1,

@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.errors import InputError
+from sepsis_rl.loggers import tag_of
 from sepsis_rl.mdp import FloatArray, IntArray
 from sepsis_rl.policies import Policy
 from sepsis_rl.runs.checkpoints import rebuild_algorithm
@@ -237,12 +238,12 @@ class Curve(NamedTuple):
     values: FloatArray
 
 
-def read_curve(member: Member, tag: str) -> Curve:
+def read_curve(member: Member, metric: str) -> Curve:
     """A scalar that a member logged to TensorBoard.
 
     Args:
         member: A run of one member logs in its own folder, a sweep in a folder for each member.
-        tag: Such as `train/loss`.
+        metric: Its key, such as `train/loss`.
 
     Returns:
         The curve; empty where there is none.
@@ -258,7 +259,10 @@ def read_curve(member: Member, tag: str) -> Curve:
         events = _events(folder)
         # Reads only what has been added since; hides what a resumed run logged a second time.
         events.Reload()
-        points = events.Scalars(tag) if tag in events.Tags()["scalars"] else []
+        known = events.Tags()["scalars"]
+        # Earlier versions showed every metric under its own key, and a run may have gone on since.
+        tags = [tag for tag in dict.fromkeys((metric, tag_of(metric))) if tag in known]
+        points = [point for tag in tags for point in events.Scalars(tag)]
     return Curve(
         np.array([point.step for point in points], dtype=np.int64),
         np.array([point.value for point in points], dtype=np.float64),

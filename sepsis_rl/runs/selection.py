@@ -29,6 +29,7 @@ from sepsis_rl.planning import evaluate
 from sepsis_rl.policies import Policy
 from sepsis_rl.runs.choice import Choice, as_content, show
 from sepsis_rl.runs.finished import Candidate, Run, candidates, read_run
+from sepsis_rl.runs.members import member_options
 
 _ESTIMATORS: Final[tuple[Estimator, ...]] = ("fqe", "fqe_zero", "wis", "wdr")
 _RESAMPLED: Final = 10  # policies that are told apart, each a fortieth of a second a sample
@@ -85,8 +86,7 @@ def select(
         f"--ckpt_path {shown(chosen.checkpoint)} --member {chosen.member}"
     )
     if data.path is not None:
-        settings = [*chosen.member_name.split(","), "share=null"] if chosen.member_name else []
-        words = [f"--model.{setting}" for setting in settings]
+        words = member_options(chosen.member_name)
         words += [f"--data.{part}_share=0.01" for part in ("held_out", "report")]
         tell(f"From nearly all records: lightning fit --config {config} {' '.join(words)}")
     tell(NOT_FOR_CLINICAL_USE)

@@ -29,7 +29,7 @@ def print_scorecard(
         policies: All.
         files: Where the numbers are.
     """
-    console = Console()
+    console = Console(markup=False)
     named = [known for known in policies if known.is_candidate]
     best = max(named, key=lambda known: known.survival)
     worst = min(named, key=lambda known: known.survival)

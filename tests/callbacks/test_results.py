@@ -41,7 +41,7 @@ def trainer(data):
         global_step=20,
         ckpt_path=None,
         checkpoint_callback=None,
-        logger=None,
+        loggers=[],
     )
 
 
@@ -86,9 +86,10 @@ def test_the_policies_beside_the_baselines(trainer, module, tmp_path, data, mdp,
         for part, expected in zip(("", "_low", "_high"), scores.difference, strict=True):
             assert values[f"difference{part}"] == pytest.approx(float(expected[index]), abs=1e-12)
     out = capsys.readouterr().out
-    order = [out.index(f"\n {name} ") for name in fit["policies"]]
+    shown = [name.removeprefix("CQL ").replace(",", ", ") for name in fit["policies"]]
+    order = [out.index(f"\n {name} ") for name in shown]
     assert order == sorted(order)
-    for text in ("inadmissible actions: mean", "400 simulated patients", str(tmp_path)):
+    for text in ("inadmissible actions: mean", "400 simulated validation patients", str(tmp_path)):
         assert text in out
     assert "Not for clinical use" in out
 
@@ -180,11 +181,41 @@ def test_what_recorded_data_alone_say(trainer, module, tmp_path, data, mdp, caps
     assert found["content_hash"] == data.report.content_hash
     out = capsys.readouterr().out
     table = out[out.index("From recorded data alone") :]
-    for text in ("50 episodes, not trained on nor chosen by", "softened by 0.05; clip 30"):
-        assert text in " ".join(table.split())  # wherever a line breaks
-    assert "these records cannot judge CQL alpha=0,seed=1, " in " ".join(table.split())
+    assert "50 episodes, not trained on nor chosen by" in table
+    assert "these records cannot judge 8 of 8 policies." in table
     lines = {line.split("  ")[0].strip(): line for line in table.splitlines()}
     for index, policy in enumerate(policies):
-        assert f" {100 * scores.estimates['fqe'][index]:.1f} (" in lines[policy.name]
-        assert lines[policy.name].endswith(f"{scores.effective_sample_size[index]:.0f} ")
+        shown = lines[policy.name.removeprefix("CQL ").replace(",", ", ")]
+        assert f" {100 * scores.estimates['fqe'][index]:.1f} (" in shown
+        assert shown.endswith(f"{scores.effective_sample_size[index]:.0f} ")
     assert f"{100 * scores.recorded:.1f} (" in lines["recorded"]
+
+
+@pytest.mark.parametrize(
+    ("lists", "shown"),
+    [
+        ({"alpha": [0.003]}, "\n alpha=0.003, seed=456 "),
+        ({"alpha": [0.003], "learning_rate": [0.0003], "tau": [0.005]}, " seed=456 "),
+    ],
+)
+def test_80_columns_hold_the_whole_name_of_a_member(
+    trainer, tmp_path, monkeypatch, capsys, lists, shown
+):
+    """One blank line stands between the tables, and two lines of notes below each."""
+    monkeypatch.setenv("COLUMNS", "80")
+    trainer.callbacks.append(OffPolicyEvaluation(resamples=3))
+    trainer.state.fn = TrainerFn.TESTING
+    module = CQL(**lists, seed=[456], embedding_dim=4, hidden_dims=[4])
+    module.build(716, 25)
+    results = Results()
+    results.on_test_end(trainer, module)
+    out = capsys.readouterr().out
+    survival, off_policy, rest = out.split("\n\n")
+    assert "400 simulated test patients" in survival
+    assert rest == ""
+    for table in (survival, off_policy):
+        assert table.count(shown) == 1
+        assert "…" not in table
+        assert max(map(len, table.splitlines())) <= 80
+        *_, before, _, _ = table.splitlines()
+        assert before.strip() == ""

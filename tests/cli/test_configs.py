@@ -100,6 +100,12 @@ def test_the_settings_of_the_essay(parsed):
     assert config["evaluation"]["strategy"] == "mean"
 
 
+def test_every_config_has_a_dozen_evaluations(parsed):
+    for path in CONFIGS.rglob("*.yaml"):
+        trainer = parsed(f"--config={path}")["trainer"]
+        assert trainer["max_steps"] // trainer["val_check_interval"] >= 12, path
+
+
 def test_the_grid_of_the_essay(parsed):
     config = parsed(f"--config={CONFIGS / 'essay' / 'sweep.yaml'}")
     members = CQL(**config["model"]["init_args"]).members

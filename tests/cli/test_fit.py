@@ -8,6 +8,7 @@ import torch
 from run_folders import BASELINES, MEMBERS, files, read_json
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from sepsis_rl.loggers import tag_of
 from sepsis_rl.runs.checkpoints import load_algorithm
 from sepsis_rl.runs.finished import read_run
 from sepsis_rl.runs.untrusted import read_checkpoint
@@ -57,9 +58,12 @@ RUN_FOLDER = [
     "checkpoints/step=10.ckpt",
     "checkpoints/step=4.ckpt",
     "checkpoints/step=8.ckpt",
+    "clinician/events.out",
     "config.yaml",
     "events.out",
     "metrics.json",
+    "optimal/events.out",
+    "tabular/events.out",
 ]
 
 
@@ -75,7 +79,9 @@ def test_a_run_folder_is_what_it_should_be(finished_runs, config):
 def test_curves_have_the_keys_of_the_design_over_optimizer_steps(finished_runs, config):
     curves = events(finished_runs / "runs" / config / "version_0")
     train = {f"train/{name}" for name in TRAIN[config]}
-    val = {f"val/{name}" for name in VAL} | (set() if config == "bc" else {"val/value_estimate"})
+    val = {tag_of(f"val/{name}") for name in VAL} | (
+        set() if config == "bc" else {"val/value_estimate"}
+    )
     assert set(curves.Tags()["scalars"]) == train | val | OPE
     for tag in train:
         assert steps(curves, tag) == [2, 4, 6, 8, 10], tag
@@ -88,7 +94,7 @@ def test_members_are_sub_runs_with_the_same_tags(finished_runs):
     """And the run itself has their medians."""
     run = finished_runs / "runs" / "sweep" / "version_0"
     whole, parts = events(run), [events(run / "members" / name) for name in MEMBERS]
-    val = {f"val/{name}" for name in [*VAL, "value_estimate"]}
+    val = {tag_of(f"val/{name}") for name in [*VAL, "value_estimate"]}
     tags = {f"train/{name}" for name in TRAIN["cql"]} | val | OPE
     assert set(whole.Tags()["scalars"]) == tags
     for part in parts:
@@ -118,7 +124,7 @@ def test_the_figures_of_a_run_are_in_a_file(finished_runs, config):
         assert all(last[key] == fit["policies"][name][key] for key in VAL if key != "loss")
     curves = events(run if config != "sweep" else run / "members" / MEMBERS[0])
     for key in VAL[1:]:
-        logged = [event.value for event in curves.Scalars(f"val/{key}")]
+        logged = [event.value for event in curves.Scalars(tag_of(f"val/{key}"))]
         held = [entry["members"][0][key] for entry in fit["evaluations"]]
         np.testing.assert_allclose(logged, held, rtol=1e-6)
 

@@ -1,6 +1,7 @@
 """One member out of many is what it was among them."""
 
 import re
+import shlex
 
 import pytest
 import torch
@@ -100,3 +101,20 @@ def test_learning_rates_of_members(lightning, tmp_path):
         assert ran.code == 0
         # More steps than before; nothing else is said.
         assert re.fullmatch(r"Note: model\.schedule=cosine over .*\n", ran.err)
+
+
+def test_the_commands_that_are_printed_work(runs, lightning):
+    """In the terminal as they are; the member goes on under a name of its own."""
+    source = "runs/sweep/version_0/checkpoints/last.ckpt"
+    words = [f"--ckpt_path={source}", "--member=3", "--output=one.ckpt"]
+    said, *lines = lightning.main("export", *words).out.splitlines()
+    assert said == "one.ckpt: member 3, alpha=1,seed=7"
+    scores, goes_on = (shlex.split(line.partition("lightning ")[2]) for line in lines)
+    ran = lightning.main(*scores)
+    assert (ran.code, ran.err) == (0, "")
+    assert lightning.main(*goes_on).code == 0
+    done = read_checkpoint("runs/one/version_0/checkpoints/last.ckpt")
+    assert done["global_step"] == 20
+    assert done["sepsis_rl"]["members"][0].items() >= {"alpha": 1.0, "seed": 7}.items()
+    # With another config of its kind, since what it was trained by makes no difference here.
+    assert lightning("validate", "cql", "--ckpt_path=one.ckpt").err == ""

@@ -117,6 +117,20 @@ def test_what_a_resumed_run_logs_again_hides_the_first_copy(member):
     assert values.tolist() == [1.0, 2.0, 30.0, 50.0]
 
 
+def test_a_curve_that_goes_on_under_another_name(member):
+    """Earlier versions showed exact survival under its key."""
+    own = member()
+    log(own.run / "members" / "another", [(1, 0.0)])
+    folder = own.run / "members" / own.name
+    for number, tag in enumerate(("val/survival_exact", "Survival/exact")):
+        writer = SummaryWriter(str(folder), filename_suffix=f".{number}")
+        writer.add_scalar(tag, 0.5 + number / 4, number)
+        writer.close()
+        steps, values = read_curve(own, "val/survival_exact")
+        assert steps.tolist() == list(range(number + 1))
+    assert values.tolist() == [0.5, 0.75]
+
+
 @pytest.mark.slow
 def test_all_points_of_a_long_curve(member):
     own = member()

@@ -68,7 +68,7 @@ def test_the_choice_is_the_best_by_its_criterion(select, criterion):
     assert f"{len(found)} different policies on 50" in out
     assert "same: candidates of this very policy" in out
     first = out.partition("Chosen by")[0]
-    assert ("supported %" in first) != ("WDR %" in first)
+    assert ("value %" in first) != ("robust %" in first)
     assert ("supported %" in first) == (criterion == "supported_value")
     assert "truth" not in choice
     assert "exact" not in out

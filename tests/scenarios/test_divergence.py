@@ -29,7 +29,7 @@ def test_one_of_several(lightning):
     assert 0.7 < healthy["survival_exact"] < 0.9
     assert all(math.isnan(value) for value in lost.values())
     curves = scalars("runs/sweep/version_0")
-    for key in ("val/survival_exact", "ope/fqe"):
+    for key in ("Survival/exact", "ope/fqe"):
         assert 0.5 < curves[".", key][-1][1] < 1, key
 
     ran = lightning("predict", "sweep", *members, RATES, "--ckpt_path=last", "--member=1")

@@ -111,7 +111,7 @@ def test_a_finished_run_is_extended(fit, config, options):
     assert [entry for entry in story(run) if entry["step"] != 10] == story(straight)
     expected = scalars(straight)
     for key, points in scalars(run).items():
-        extra = 10 if key[1].startswith(("val/", "ope/")) else None
+        extra = 10 if key[1].startswith(("Survival/", "val/", "ope/")) else None
         assert [point for point in points if point[0] != extra] == expected[key], key
 
 
@@ -149,7 +149,7 @@ def test_going_on_from_an_earlier_checkpoint(fit):
     }
     assert read_checkpoint(folder / "abandoned-4/last.ckpt")["global_step"] == 12
     assert [entry["step"] for entry in story(run)] == [4, 8]
-    assert [step for step, _ in scalars(run)[".", "val/survival_exact"]] == [4, 8]
+    assert [step for step, _ in scalars(run)[".", "Survival/exact"]] == [4, 8]
     ran = fit("cql", "--ckpt_path=last", "--model.alpha=2.0", "--trainer.max_steps=9")
     assert "step 8" in ran.out
 
