@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import sys
+import warnings
 from types import ModuleType
 from typing import Any, Final
 
@@ -24,7 +24,11 @@ _MAX_EPISODE_STEPS = 500
 
 
 def register_environments() -> None:
-    """Registers the environments with gymnasium, unless something has."""
+    """Registers the environments with gymnasium, unless something has.
+
+    `icu_sepsis` registers its own once more when somebody imports it, which is the same one.
+    """
+    warnings.filterwarnings("ignore", f".*Overriding environment {ENVIRONMENT_ID} .*", UserWarning)
     options: dict[str, Any] = {
         "entry_point": f"{__name__}:{make_icu_sepsis.__name__}",
         "max_episode_steps": _MAX_EPISODE_STEPS,
@@ -40,10 +44,8 @@ def import_icu_sepsis() -> ModuleType:
     """Imports `icu_sepsis`, which registers its environments with gymnasium.
 
     It also imports the unmaintained `gym`, which prints a notice to stderr; that is kept from the
-    user, who can do nothing about it, like gymnasium's warning of an id that is registered twice.
+    user, who can do nothing about it.
     """
-    if "icu_sepsis" not in sys.modules:
-        gymnasium.registry.pop(ENVIRONMENT_ID, None)
     with contextlib.redirect_stderr(io.StringIO()):
         return importlib.import_module("icu_sepsis")
 

@@ -18,6 +18,10 @@ from sepsis_rl.cli.main import BEGINNING
 from sepsis_rl.data import OfflineDataModule
 from sepsis_rl.envs import make_env
 from sepsis_rl.mdp import DoseGrid, Strategy, TabularMDP, load_icu_sepsis
+from sepsis_rl.registration import import_icu_sepsis
+
+# It registers its environments a second time, of which pytest's own filters would make an error.
+import_icu_sepsis()
 
 # The tensors of tests are small, and on a busy machine threads that wait for each other cost more
 # than they save.

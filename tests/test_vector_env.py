@@ -27,6 +27,7 @@ def make(num_envs=20, **options):
         "import gymnasium, sepsis_rl",
         "import sepsis_rl, gymnasium",
         "import icu_sepsis, sepsis_rl, gymnasium",
+        "import sepsis_rl, gymnasium, icu_sepsis",
     ],
 )
 def test_the_real_environment_is_known_in_any_order_of_imports(imports: str) -> None:

@@ -59,7 +59,7 @@ def test_gains_by_group_are_those_of_planning_by_hand(chain_mdp):
     summary = summarize(chain_mdp, WAIT, treat(chain_mdp, WAIT, 4000, seed=0))
     everyone, low, high = summary["groups"]
     assert [group["name"] for group in (everyone, low, high)] == [
-        "all patients", "SOFA < 5", "SOFA 8–11",
+        "all patients", "SOFA < 5", "SOFA 8–<11",
     ]  # fmt: skip
     assert [group["share"] for group in (everyone, low, high)] == [1, 3 / 4, 1 / 4]
     np.testing.assert_allclose(low["exact"], [17 / 30, 3 / 4])
