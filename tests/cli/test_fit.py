@@ -156,9 +156,10 @@ def test_a_fit_ends_with_a_table(lightning):
     lines = ran.out[: ran.out.index("From recorded data alone")].splitlines()
     policies = read_json("runs/sweep/version_0/metrics.json")["fit"]["policies"]
     assert list(policies) == ["CQL alpha=0.5", "CQL alpha=2", *BASELINES]
-    rows = [line for line in lines if line.strip().startswith(tuple(policies))]
+    names = tuple(name.removeprefix("CQL ") for name in policies)
+    rows = [line for line in lines if line.strip().startswith(names)]
     assert len(rows) == len(policies)
-    for row, (name, values) in zip(rows, policies.items(), strict=True):
+    for row, name, values in zip(rows, names, policies.values(), strict=True):
         assert row.strip().startswith(name)
         numbers = row.replace(name, "", 1)
         percent = {

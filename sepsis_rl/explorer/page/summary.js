@@ -84,7 +84,7 @@ function gains(groups) {
     el(
       "p",
       { class: "quiet" },
-      "By the SOFA score of a patient's first state (5–8 is 5 to below 8). The same " +
+      "By the SOFA score of a patient's first state. The same " +
         "patients meet the same draws under clinician and policy; what is shown is the " +
         "policy minus the clinician, with a 95 % interval.",
     ),
