@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from rich import box
@@ -20,7 +21,17 @@ def tell(text: str, *, error: bool = False) -> None:
         text: One line or more.
         error: It goes to stderr.
     """
-    Console(stderr=error, markup=False, highlight=False).print(text, soft_wrap=True)
+    Console(stderr=error, markup=False, highlight=False).print(printable(text), soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """A message without control characters, in which no value is echoed at length.
+
+    Args:
+        text: It may quote what anybody has written.
+    """
+    seen = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+    return re.sub(r"\S{400,}", lambda found: f"{found[0][:60]}...", seen)
 
 
 def counted(count: int, one: str, several: str = "") -> str:

@@ -6,7 +6,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from sepsis_rl.display import framed_table, progress_bar, shown
+from sepsis_rl.display import framed_table, progress_bar, shown, tell
 
 
 class Terminal(io.StringIO):
@@ -52,3 +52,8 @@ def test_a_framed_table_holds_title_rows_and_caption():
         "CQL      9.24",
         "4 hours.",
     ]
+
+
+def test_what_is_told_is_printable_and_short(capsys):
+    tell(f"a\x1b[31m\x00 [bold] {'x' * 1000} é\nnext")
+    assert capsys.readouterr().out == f"a\\x1b[31m\\x00 [bold] {'x' * 60}... é\nnext\n"

@@ -124,7 +124,9 @@ def _help() -> str:
 
 
 def _fail(code: int, message: str) -> int:
-    print(f"lightning: error: {message}", file=sys.stderr)
+    from sepsis_rl.display import printable
+
+    print(f"lightning: error: {printable(message)}", file=sys.stderr)
     return code
 
 

@@ -1,0 +1,153 @@
+"""Every option of every command, given what it cannot be: one message or a result, no trace."""
+
+import contextlib
+import io
+import itertools
+import shutil
+import zlib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sepsis_rl.cli import completion, main
+from sepsis_rl.cli.assembly import SepsisCLI
+from sepsis_rl.cli.commands import run_command
+from sepsis_rl.cli.main import OTHER_COMMANDS
+
+CONFIG = Path(__file__).parents[2] / "configs/cql.yaml"
+ODD = {
+    "null": "null",
+    "nothing": "",
+    "-1": "-1",
+    "0": "0",
+    "1.5": "1.5",
+    "2**64": str(2**64),
+    "nan": "nan",
+    "inf": "inf",
+    "text": "abc",
+    "list": "[1, x]",
+    "dict": "{a: 1}",
+    "unicode": "ünï™",
+    "control": "a\x00\x1b[31m",
+    "long": "a" * 100_000,
+}
+RUNS = "runs/sweep/version_0"
+COMPLETE = {
+    "select": [RUNS, "--resamples=2"],
+    "compare": [RUNS, "--patients=50"],
+    "explore": [RUNS, "--output=e.html", "--patients=100"],
+    "report": [RUNS, "--output=r", "--tries=1"],
+    "scorecard": [RUNS, "--output=s", "--episodes=50", "--data_sets=1", "--resamples=2"],
+    "collect": ["--episodes=5", "--output=c.npz"],
+    "export": [f"--ckpt_path={RUNS}/checkpoints/last.ckpt", "--member=0", "--output=m.ckpt"],
+}
+"""Words that make a command run, and short."""
+NOT_SWEPT = ("config", "help", "help_all", "print_config", "print_completion")
+
+
+def options_of(command: str) -> list[str]:
+    """From its own parser, so that a new one is here too."""
+    if command == "fit":
+        out = io.StringIO()
+        words = ["fit", f"--config={CONFIG}", "--print_config"]
+        with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+            SepsisCLI(words)
+        return [*_flat(yaml.safe_load(out.getvalue())), "ckpt_path"]
+    with pytest.raises(completion.HandedOver) as handed:
+        run_command(command, [completion.ASKED_FOR_PARSER])
+    actions = handed.value.parser._actions
+    return [action.dest for action in actions if action.option_strings]
+
+
+def _flat(config, prefix=""):
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        elif key != "class_path":
+            yield f"{prefix}{key}".replace("model.init_args", "model")
+
+
+def is_drawn(*case: str) -> bool:
+    """One in sixty, the same each time."""
+    return zlib.crc32(" ".join(case).encode()) % 60 == 0
+
+
+@pytest.fixture
+def wrong(finished_runs, tmp_path, small):
+    """What goes wrong where an option is given what it cannot be; an empty text if nothing."""
+    numbers = itertools.count()
+
+    def wrong(command, option, odd):
+        folder = tmp_path / str(next(numbers))
+        folder.mkdir()
+        (folder / "runs").symlink_to(finished_runs / "runs")
+        words = [command, *COMPLETE.get(command, ())]
+        if command == "fit":
+            words += [f"--config={CONFIG}", *small, "--trainer.max_steps=2"]
+            words += ["--trainer.logger.init_args.save_dir=new"]
+        err = io.StringIO()
+        with (
+            contextlib.chdir(folder),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(err),
+        ):
+            try:
+                code = main([*words, f"--{option}={ODD[odd]}"])
+            except Exception as error:
+                return f"{type(error).__name__}: {error}"
+        left = [path.name for path in folder.iterdir() if path.name not in ("runs", "data")]
+        shutil.rmtree(folder)
+        if code == 0:
+            return ""
+        message = err.getvalue().strip().splitlines()[-1]
+        if code != 2 or "Traceback" in err.getvalue():
+            return f"exit code {code}: {message}"
+        if left:
+            return f"leaves {left}"
+        if option.rsplit(".", 1)[-1] not in message or len(message) > 3000:
+            return f"says {message}"
+        return "" if message.isprintable() else f"prints {message!r}"
+
+    return wrong
+
+
+def assert_nothing_goes_wrong(wrong, cases):
+    found = {case: told for case in cases if (told := wrong(*case))}
+    assert not found, "\n".join(f"{case}: {told}" for case, told in found.items())
+
+
+GROUPS = ("model", "data", "evaluation", "ope", "checkpoint", "trainer", "")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_option_of_fit(wrong, group):
+    names = [name for name in options_of("fit") if name not in NOT_SWEPT]
+    own = [name for name in names if name.rpartition(".")[0].partition(".")[0] == group]
+    assert own
+    assert_nothing_goes_wrong(wrong, [("fit", name, odd) for name in own for odd in ODD])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("command", OTHER_COMMANDS)
+def test_every_option_of_the_other_commands(wrong, command):
+    names = [name for name in options_of(command) if name not in NOT_SWEPT]
+    assert names
+    cases = [(command, name, odd) for name in names for odd in ODD]
+    assert_nothing_goes_wrong(wrong, cases)
+
+
+def test_some_options_of_all_commands(wrong):
+    """Those of the two above that a hash draws."""
+    cases = [
+        (command, name, odd)
+        for command in ("fit", *OTHER_COMMANDS)
+        for name in options_of(command)
+        for odd in ODD
+        if name not in NOT_SWEPT and is_drawn(command, name, odd)
+    ]
+    assert len(cases) > 15
+    assert_nothing_goes_wrong(wrong, cases)
