@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -97,8 +99,7 @@ class WholeBatch:
         Returns:
             (members, states, n_actions).
         """
-        # Sparse products have no 16-bit form on the CPU.
-        with torch.autocast(next_value.device.type, enabled=False):
+        with _in_full_precision(next_value.device.type):
             followed: Tensor = self.mixture @ (self.rows @ next_value.float().T)
         return self.rewards + gamma.unsqueeze(-1) * followed.T.reshape(-1, *self.rewards.shape)
 
@@ -136,6 +137,13 @@ class WholeBatches:
     def __iter__(self) -> Iterator[WholeBatch]:
         """Yields the batch forever."""
         return itertools.repeat(self._batch)
+
+
+def _in_full_precision(device: str) -> AbstractContextManager[Any]:
+    """Keeps autocast away from sparse products, which have no 16-bit form on the CPU."""
+    if not torch.amp.is_autocast_available(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
 
 
 def _csr(matrix: sp.csr_array, device: torch.device | str) -> Tensor:

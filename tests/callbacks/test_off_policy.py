@@ -137,6 +137,6 @@ def test_the_table_of_a_run_fits_on_80_columns(data):
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(off_policy_table(scores, 1))
     lines = console.export_text().splitlines()
-    assert any(line.split()[:3] == ["policy", "FQE", "%"] for line in lines)
+    assert any(line.split()[:3] == ["policy", "value", "%"] for line in lines)
     assert any(line.startswith(" clinician's ") for line in lines)
-    assert f" {100 * scores.supported.value[0]:.1f} " in next(x for x in lines if "CQL" in x)
+    assert f" {100 * scores.supported.value[0]:.2f} " in next(x for x in lines if "CQL" in x)

@@ -70,7 +70,7 @@ COMMANDS = sorted(
     {
         shlex.join(shlex.split(line, comments=True))
         for _, line in shell_lines()
-        if line.startswith("lightning ")
+        if line.startswith("lightning ") and not line.startswith("lightning --")
     }
 )
 
