@@ -175,7 +175,7 @@ def test_a_fit_ends_with_a_table(lightning):
         assert numbers.rstrip().endswith(f"{values['length_exact']:.2f}")
     head = ran.out[: ran.out.index(rows[0])]
     assert "inadmissible actions: mean" in head
-    assert "200 simulated patients" in head
+    assert "200 simulated validation patients" in head
     assert "runs/sweep/version_0" in ran.out
     assert "tensorboard --logdir runs" in ran.out
     assert ran.err == ""
