@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from sepsis_rl.errors import printable
 
 NOT_FOR_CLINICAL_USE = "Research software. Not for clinical use."
 
@@ -22,16 +23,6 @@ def tell(text: str, *, error: bool = False) -> None:
         error: It goes to stderr.
     """
     Console(stderr=error, markup=False, highlight=False).print(printable(text), soft_wrap=True)
-
-
-def printable(text: str) -> str:
-    """A message without control characters, in which no value is echoed at length.
-
-    Args:
-        text: It may quote what anybody has written.
-    """
-    seen = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
-    return re.sub(r"\S{400,}", lambda found: f"{found[0][:60]}...", seen)
 
 
 def counted(count: int, one: str, several: str = "") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
@@ -84,10 +85,7 @@ def _compare(words: list[str]) -> None:
         "Put the policies of runs side by side: what they are worth, how they differ from the best "
         "by records alone on the same patients, and in which settings the runs differ.",
     )
-    parser.add_runs("+")
-    parser.add_function_arguments(compare, skip={"folders"})
-    options = parser.read(words)
-    compare(options.pop("runs"), **options)
+    parser.call_on_runs(compare, words)
 
 
 def _report(words: list[str]) -> None:
@@ -98,10 +96,7 @@ def _report(words: list[str]) -> None:
         "Write a page about finished runs, with pictures and tables of every number behind them: "
         "each policy next to the truth where it is known, then the essay's claims and figures.",
     )
-    parser.add_runs("+")
-    parser.add_function_arguments(report, skip={"folders"})
-    options = parser.read(words)
-    report(options.pop("runs"), **options)
+    parser.call_on_runs(report, words)
 
 
 def _scorecard(words: list[str]) -> None:
@@ -136,10 +131,7 @@ def _explore(words: list[str]) -> None:
         "Write one page on the policies of runs that share their records: each state's doses, "
         "values and what follows, and the same patients under clinician and policy.",
     )
-    parser.add_runs("+")
-    parser.add_function_arguments(explore, skip={"folders"})
-    options = parser.read(words)
-    explore(options.pop("runs"), **options)
+    parser.call_on_runs(explore, words)
 
 
 class _Parser(ArgumentParser):
@@ -170,6 +162,13 @@ class _Parser(ArgumentParser):
         options = self.parse_args([f"{w}=true" if w in switches else w for w in words])
         check_values(options.as_dict())
         return options
+
+    def call_on_runs(self, function: Callable[..., None], words: list[str]) -> None:
+        """Calls a function on the folders of runs that are named, with its other options."""
+        self.add_runs("+")
+        self.add_function_arguments(function, skip={"folders"})
+        options = self.read(words)
+        function(options.pop("runs"), **options)
 
     def print_help(self, file: Any = None) -> None:
         """Prints the description, and all options with their defaults."""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from sepsis_rl import __version__
-from sepsis_rl.errors import InputError, LostProcessError
+from sepsis_rl.errors import InputError, LostProcessError, printable
 
 TRAINING_COMMANDS: Final = {
     "fit": "train: lightning fit --config configs/cql.yaml\n"
@@ -124,8 +124,6 @@ def _help() -> str:
 
 
 def _fail(code: int, message: str) -> int:
-    from sepsis_rl.display import printable
-
     print(f"lightning: error: {printable(message)}", file=sys.stderr)
     return code
 
