@@ -59,7 +59,7 @@ from sepsis_rl.runs.untrusted import check_restorable
 
 DEFAULTS: Final = Path(__file__).with_name("defaults.yaml")
 """What stands where neither a config nor the command line says anything else."""
-_OF_OPTIONS: Final = (ValueError, TypeError, ImportError, RuntimeError)
+_OF_OPTIONS: Final = (ValueError, TypeError, ImportError, RuntimeError, OverflowError)
 
 _OF_POLICIES: Final = ("model.actions:", "model.min_action_count:", "model.sampled:")
 

@@ -116,10 +116,10 @@ def _scorecard(words: list[str]) -> None:
     sizes = options.pop("episodes")
     try:
         episodes = [int(size) for size in sizes.split(",")]
-    except ValueError as error:
-        raise InputError(
-            f"--episodes {sizes} cannot be used: give sizes such as 1000,5000,20000"
-        ) from error
+    except ValueError:
+        episodes = [0]
+    if not all(0 < size < 2**31 for size in episodes):
+        raise InputError(f"--episodes {sizes} cannot be used: give sizes such as 1000,5000,20000")
     scorecard(options.pop("runs"), episodes=episodes, **options)
 
 

@@ -7,6 +7,8 @@ and what Lightning's options may be, which it takes as they are and fails by lat
 from __future__ import annotations
 
 import math
+import os
+import re
 import string
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -52,7 +54,12 @@ LIMITS: Final[Mapping[str, tuple[str, Callable[[Any], bool]]]] = {
     },
     "trainer.log_every_n_steps": ("an integer from 0 upward", _from(0)),
     "trainer.logger.version": ("an integer from 0 upward, or null", _from(0)),
+    "trainer.logger.save_dir": ("a folder", lambda value: value is not None),
     "trainer.max_steps": ("an integer from -1 upward", _from(-1)),
+    "trainer.max_time": (
+        "days, hours, minutes and seconds such as 00:01:30:00, or null",
+        lambda value: value is None or re.fullmatch(r"\d+:\d+:\d+:\d+", str(value)) is not None,
+    ),
     "trainer.num_nodes": ("an integer from 1 upward", _from(1)),
     "trainer.overfit_batches": ("an integer from 0 upward", lambda value: float(value) % 1 == 0),
     "trainer.strategy": (
@@ -85,14 +92,15 @@ def check_values(config: Mapping[str, Any]) -> None:
             )
         if isinstance(value, float) and math.isnan(value):
             raise InputError(f"{name}=nan cannot be used: give a number")
-        if isinstance(value, str) and len(value) > _LONGEST:
+        text = str(value) if isinstance(value, str | os.PathLike) else ""
+        if len(text) > _LONGEST:
             raise InputError(
-                f"{name}={value[:20]}... cannot be used: it has {len(value):,} characters; give "
+                f"{name}={text[:20]}... cannot be used: it has {len(text):,} characters; give "
                 f"{_LONGEST:,} at most"
             )
-        if isinstance(value, str) and not value.isprintable():
+        if not text.isprintable():
             raise InputError(
-                f"{name}={value!r} cannot be used: give a text without control characters"
+                f"{name}={text!r} cannot be used: give a text without control characters"
             )
         accepted, holds = LIMITS.get(name, ("", _anything))
         if not holds(value):
