@@ -14,6 +14,7 @@ from sepsis_rl.report.figures.actions import (
     STATE,
     action_distribution,
     dose_grids,
+    draw_actions,
     q_values,
     sofa_strata,
 )
@@ -47,6 +48,14 @@ def test_strata_share_out_the_patients(mdp):
     assert ends[0][1] < 5 <= ends[1][0]
     assert ends[1][1] < 8 <= ends[2][0]
     assert ends[2][1] < 11 <= ends[3][0]
+
+
+def test_equal_seeds_whose_mean_is_off_by_a_rounding_are_drawn():
+    share = np.full(25, 0.1)
+    rows = {"policy": "CQL α=1", "action": np.arange(25), "iv_fluid_level": 0}
+    rows |= {"vasopressor_level": 0, "share_of_decisions": share}
+    above = np.nextafter(share, 1)
+    assert draw_actions(pd.DataFrame({**rows, "lowest_seed": above, "highest_seed": above})).axes
 
 
 def test_shares_of_actions(only, experiment, mdp):

@@ -88,6 +88,7 @@ def draw_actions(rows: pd.DataFrame) -> Figure:
         mean = own["share_of_decisions"]
         color = "0.35" if name == CLINICIAN else setting_style(str(name))["color"]
         errors = 100 * np.stack([mean - own["lowest_seed"], own["highest_seed"] - mean])
+        errors = errors.clip(0)  # the mean of equal seeds may be off by a rounding
         axes.bar(own["action"], 100 * mean, yerr=errors, color=color, width=0.75, capsize=2)
         axes.axvspan(19.5, 24.5, color="0.9", zorder=0)
         axes.set_xlim(-0.7, len(own) - 0.3)
@@ -263,5 +264,5 @@ def _draw(
     axes.set_zorder(twin.get_zorder() + 1)
     axes.patch.set_visible(False)
     style = {**setting_style(setting), "linestyle": ""}
-    reach = np.stack([mean - low, high - mean])
+    reach = np.stack([mean - low, high - mean]).clip(0)
     axes.errorbar(np.arange(len(mean)), mean, yerr=reach, **style, capsize=2, markersize=5)
