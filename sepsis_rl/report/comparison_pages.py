@@ -29,6 +29,7 @@ def print_comparison(comparison: Comparison) -> None:
     table = framed_table(_about(comparison), caption)
     _fill(table, rows, comparison.best, len(comparison.entrants) - 1)
     console.print(table)
+    console.print()
     runs = len(comparison.runs)
     differing = setting_rows(comparison)
     for first in range(0, runs if differing else 0, _RUNS_ACROSS):
@@ -140,8 +141,8 @@ def _without(rows: Rows) -> str:
 def how_to_read(comparison: Comparison) -> str:
     """What the columns mean, and what the best is."""
     records = (
-        "all %: value by training and held-out episodes together, less a price for rare "
-        "decisions. The best of the members by it is what the others are compared with. "
+        "all %: the supported value, by training and held-out episodes together, less a price for "
+        "rare decisions. The best of the members by it is what the others are compared with. "
     )
     if comparison.scores is not None:
         return (
