@@ -1,5 +1,6 @@
 """A run that is stopped and goes on is the run that was never stopped."""
 
+import json
 import math
 import re
 import shutil
@@ -170,6 +171,16 @@ def test_going_on_with_fewer_best_checkpoints(fit, kept):
     assert all(Path(path).is_file() for path in scores)
     assert state["kth_value"] == min(scores.values())
     assert state["best_model_score"] == max(scores.values())
+
+
+def test_an_end_that_was_not_written_is_written(fit):
+    """The power went off between the last checkpoint and `metrics.json`."""
+    fit("cql", "--trainer.max_steps=8")
+    path = Path("runs/cql/version_0/metrics.json")
+    before = json.loads(path.read_text())
+    path.unlink()
+    fit("cql", "--ckpt_path=last", "--trainer.max_steps=8")
+    assert json.loads(path.read_text()) == before
 
 
 def test_going_on_leaves_the_first_config(fit):
