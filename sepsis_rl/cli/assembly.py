@@ -190,7 +190,7 @@ class SepsisCLI(LightningCLI):
             trainer = super().instantiate_trainer(**kwargs)
         # ImportError: of an accelerator's package. RuntimeError: of what SLURM says.
         except (MisconfigurationException, *_OF_OPTIONS) as error:
-            if not re.search("accelerator|device|backend|gpu|xla", str(error), re.IGNORECASE):
+            if not re.search("accelerator|device|backend|gpu|xla|index", str(error), re.IGNORECASE):
                 raise InputError(f"trainer: {error}") from error
             found = "cuda" if torch.cuda.is_available() else "cpu"
             raise InputError(
