@@ -96,12 +96,26 @@ def roll_out(
     survived, length = rollout.survived.view(shape), rollout.length.view(shape)
     if history is None:
         return Rollout(survived, length)
-    visited = torch.stack([states, *(after for _, after in history)], dim=1)
-    taken = torch.stack([actions for actions, _ in history], dim=1)
-    steps = torch.arange(visited.shape[1], device=env.device)
-    visited = visited.view(*shape, -1).masked_fill(steps > length[..., None], -1)
-    taken = taken.view(*shape, -1).masked_fill(steps[1:] > length[..., None], -1)
-    return Rollout(survived, length, visited, taken)
+    return Rollout(survived, length, *_courses(states, history, length))
+
+
+def _courses(
+    first: Tensor, history: Sequence[tuple[Tensor, Tensor]], length: Tensor
+) -> tuple[Tensor, Tensor]:
+    """States and actions of every patient, as `Rollout` has them.
+
+    Args:
+        first: First states, (num_envs,).
+        history: Actions of each step and the states after it, each (num_envs,).
+        length: Steps of each patient, (policies, patients).
+    """
+    states = torch.stack([first, *(after for _, after in history)], dim=1)
+    actions = torch.stack([taken for taken, _ in history], dim=1)
+    steps, end = torch.arange(states.shape[1], device=first.device), length[..., None]
+    return (
+        states.view(*length.shape, -1).masked_fill(steps > end, -1),
+        actions.view(*length.shape, -1).masked_fill(steps[1:] > end, -1),
+    )
 
 
 def _play(

@@ -177,9 +177,8 @@ class OfflineAlgorithm(Population):
             raise InputError("model.schedule=cosine needs trainer.max_steps, which is not given")
         if trainer.precision not in ("32-true", "bf16-mixed"):
             # Of 16-mixed, fused Adam unscales the gradients after the clipping.
-            raise InputError(
-                f"trainer.precision={trainer.precision} cannot be used: give 32-true or bf16-mixed"
-            )
+            given = f"trainer.precision={trainer.precision}"
+            raise InputError(f"{given} cannot be used: give 32-true or bf16-mixed")
         if trainer.gradient_clip_algorithm == "value":
             raise InputError(
                 "trainer.gradient_clip_algorithm=value cannot be used: give norm, which is the "

@@ -12,21 +12,14 @@ import torch
 from torch import Tensor
 
 from sepsis_rl.algorithms import OfflineAlgorithm
-from sepsis_rl.baselines import most_recorded_policy, tabular_policy
+from sepsis_rl.baselines import common_baselines
 from sepsis_rl.data.datamodule import OfflineDataModule
 from sepsis_rl.display import tell
 from sepsis_rl.errors import InputError
 from sepsis_rl.evaluation import PolicyScores, Stage, score_policies
 from sepsis_rl.mdp import STRATEGIES, Strategy
 from sepsis_rl.metrics import Interval
-from sepsis_rl.policies import (
-    Policy,
-    clinician_mode_policy,
-    clinician_policy,
-    greedy_policy,
-    optimal_policy,
-    random_policy,
-)
+from sepsis_rl.policies import Policy, greedy_policy
 
 _Callback = TypeVar("_Callback", bound=pl.Callback)
 
@@ -111,13 +104,9 @@ class PolicyEvaluation(pl.Callback):
         )
 
     def baselines(self, data: OfflineDataModule) -> list[Policy]:
-        """Policies to compare with, planned once.
-
-        One that the environment would reject is left out. Where there is no environment they are
-        the random policy and the actions recorded most often.
-        """
+        """Policies to compare with, those of `common_baselines`, planned once."""
         if not self._baselines:
-            self._baselines = _baselines(data, self.strategy)
+            self._baselines = common_baselines(data.counts, data.mdp, self.strategy)
         return self._baselines
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
@@ -175,24 +164,6 @@ class PolicyEvaluation(pl.Callback):
         """Takes the evaluations up to the checkpoint."""
         self.history = list(state_dict["history"])
         self.policies = dict(state_dict.get("policies", {}))
-
-
-def _baselines(data: OfflineDataModule, strategy: Strategy) -> list[Policy]:
-    mdp = data.mdp
-    if mdp is None:
-        uniform = np.full(data.pair_counts.shape, 1 / data.n_actions)
-        return [Policy("random", uniform), most_recorded_policy(data.pair_counts)]
-    baselines = [
-        random_policy(mdp),
-        clinician_policy(mdp),
-        clinician_mode_policy(mdp),
-        tabular_policy(data.counts, mdp),
-        optimal_policy(mdp, strategy=strategy),
-    ]
-    if strategy != "raise_exception":
-        return baselines
-    forbidden = ~mdp.admissible & ~mdp.terminal[:, None]
-    return [policy for policy in baselines if not policy.probabilities[forbidden].any()]
 
 
 def nan_without_policy(values: Tensor, policies: Sequence[Policy | None]) -> Tensor:

@@ -66,10 +66,7 @@ LIMITS: Final[Mapping[str, tuple[str, Callable[[Any], bool]]]] = {
         "auto, ddp or another one that starts the program again for each process",
         lambda value: "spawn" not in str(value) and "fork" not in str(value),
     ),
-    "trainer.val_check_interval": (
-        "an integer from 1 upward",
-        lambda value: not isinstance(value, int | float) or value >= 1,
-    ),
+    "trainer.val_check_interval": ("an integer from 1 upward", _from(1)),
 }
 """By the name of an option of Lightning's: what is accepted, and whether a value is."""
 

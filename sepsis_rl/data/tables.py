@@ -53,6 +53,22 @@ def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Transiti
     if len(frame) == 0:
         raise InputError(f"{path}: it has no rows; a data set holds at least one episode")
 
+    rows = _derived(given, path)
+    return Transitions(
+        **rows,
+        provenance=Provenance(
+            environment_id="table",
+            environment_version="",
+            policy="recorded",
+            seed=None,
+            episodes=len(np.unique(rows["episode"])),
+            source=path.name,
+        ),
+    )
+
+
+def _derived(given: Mapping[str, pd.Series], path: Path) -> dict[str, npt.NDArray[Any]]:
+    """All columns of transitions, of those that a table has."""
     episode = _episodes(given["episode"], path)
     is_last = np.append(episode[1:] != episode[:-1], True)
     observation = _integers(given["observation"], path)
@@ -87,17 +103,7 @@ def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Transiti
             error=True,
         )
         rows = {name: column[~unknown] for name, column in rows.items()}
-    return Transitions(
-        **rows,
-        provenance=Provenance(
-            environment_id="table",
-            environment_version="",
-            policy="recorded",
-            seed=None,
-            episodes=len(np.unique(rows["episode"])),
-            source=path.name,
-        ),
-    )
+    return rows
 
 
 def _next_observation(
