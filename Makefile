@@ -9,6 +9,7 @@ TORCH_INDEX ?=
 ARGS ?=
 CONFIG ?= configs/cql.yaml
 STEPS ?= 2000
+N ?= 12
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -24,7 +25,8 @@ PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install lint format type test test-full train tensorboard grid reproduce reproduce-more choosing scorecard \
-	marks safety ablation gains temperatures benchmark verify-resume docs clean
+	marks safety ablation gains temperatures benchmark verify-resume verify-kill verify-damage \
+	verify-options docs clean
 
 help: ## show this list
 	@echo "sepsis-rl: treatment policies for sepsis, learned from records"
@@ -128,6 +130,15 @@ benchmark: $(STAMP) ## measure the speed of environment and training, one after 
 
 verify-resume: $(STAMP) ## kill and resume a run of CONFIG for STEPS steps, compare it with one left alone
 	@$(BIN)/python benchmarks/verify_resume.py --config $(CONFIG) --steps $(STEPS) $(ARGS)
+
+verify-kill: $(STAMP) ## kill and resume the four kinds of runs N times, count identical ends: half a minute each
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/verify_resume.py --kills $(N) --steps 300 $(ARGS)
+
+verify-damage: $(STAMP) ## damage 2,016 data files and a thousand checkpoints, count what is refused: some minutes
+	@$(PYTEST) tests/data/test_garbage.py tests/runs/test_untrusted.py $(ARGS)
+
+verify-options: $(STAMP) ## give every option of every command what it cannot be, count what is refused: an hour
+	@$(PYTEST) tests/cli/test_every_option.py $(ARGS)
 
 # The variable silences a notice about mkdocs-material's successor.
 docs: $(STAMP) ## build the documentation site into site/

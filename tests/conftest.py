@@ -111,6 +111,24 @@ def waiting_mdp(chain_mdp: TabularMDP) -> TabularMDP:
     return replace(chain_mdp, rows=sp.csr_array(rows), start=start, max_episode_steps=7)
 
 
+# -- counts ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def count(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Notes what a test of many cases has counted, for the end of the output."""
+    return lambda counted: record_property("counted", counted)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Shows what tests have counted, whichever process they ran in."""
+    reports = [report for report in terminalreporter.stats.get("", ()) if report.when == "teardown"]
+    counted = [value for report in reports for _, value in report.user_properties]
+    if counted:
+        terminalreporter.section("counted")
+        terminalreporter.write("".join(f"{line}\n" for line in sorted(counted)))
+
+
 # -- the command -------------------------------------------------------------------------------
 
 CONFIGS = Path(__file__).parents[1] / "configs"

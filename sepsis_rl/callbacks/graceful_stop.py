@@ -90,7 +90,8 @@ class GracefulStop(pl.Callback):
             return
         reason = f" by {self.received.name}" if self.received is not None else ""
         stopped = f"Stopped{reason} after step {trainer.global_step:,}."
-        if path is None or not path.exists():
+        path = _newest_checkpoint(path)
+        if path is None:
             tell(f"{stopped} There is no checkpoint to go on from.", error=True)
             return
         words = ["lightning", *_without_checkpoint(self.command), "--ckpt_path", shown(path)]
@@ -100,6 +101,13 @@ class GracefulStop(pl.Callback):
 def _last_checkpoint(trainer: pl.Trainer) -> Path | None:
     callback = find_callback(trainer, LastCheckpoint)
     return None if callback is None else callback.path
+
+
+def _newest_checkpoint(last: Path | None) -> Path | None:
+    """The last checkpoint, or where it could not be written the newest beside it, if any."""
+    if last is None or last.exists():
+        return last
+    return max(last.parent.glob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
 def _without_checkpoint(words: list[str]) -> list[str]:

@@ -106,9 +106,8 @@ class SepsisCLI(LightningCLI):
         """Adds the options that belong to no group."""
         parser.add_argument(
             "--seed_everything",
-            type=bool | int,
-            default=True,
-            help="Seed of the run, which the models of configs/ take over; true draws one.",
+            type=int,
+            help="Seed of the run, which the models of configs/ take over.",
         )
         parser.add_argument("--help_all", action=HelpAll)
 

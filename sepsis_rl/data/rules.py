@@ -48,7 +48,7 @@ def check_rules(
 
     def refuse(bad: npt.NDArray[np.bool_], rule: str) -> None:
         if bad.any():
-            raise InputError(f"{where}: {name_rows(bad)}: {rule}")
+            raise InputError(f"{where}: {name_rows(bad)}: {rule}; {_shown(rows, bad)}")
 
     for name, limit in (
         ("observation", n_states),
@@ -104,3 +104,12 @@ def name_rows(bad: npt.NDArray[np.bool_]) -> str:
     shown = ", ".join(str(row) for row in rows[:_ROWS_SHOWN])
     more = f", ... ({rows.size:,} rows)" if rows.size > _ROWS_SHOWN else ""
     return f"row {shown}{more}"
+
+
+def _shown(rows: Transitions, bad: npt.NDArray[np.bool_]) -> str:
+    """What the first of the marked rows holds."""
+    first = int(bad.argmax())
+    names = ("episode", "step", "observation", "action", "reward", "next_observation")
+    values = [f"{name} {getattr(rows, name)[first]}" for name in names]
+    values += [name for name in ("terminated", "truncated") if getattr(rows, name)[first]]
+    return f"row {first} holds {', '.join(values)}"

@@ -117,8 +117,8 @@ def _next_observation(
         return np.where(is_last, observation, np.roll(observation, -1)), is_last
     column = given["next_observation"]
     is_missing = is_last & np.asarray(column.isna())
-    follows = np.where(is_missing, observation, _numbers(column))
-    return _integers(pd.Series(follows, name=column.name), path), is_missing
+    follows = column.astype(object).where(~is_missing, observation)
+    return _integers(follows, path), is_missing
 
 
 def _rewards(column: pd.Series[Any], path: Path) -> npt.NDArray[np.float32]:
@@ -127,7 +127,7 @@ def _rewards(column: pd.Series[Any], path: Path) -> npt.NDArray[np.float32]:
     with np.errstate(over="ignore"):  # too large for float32 is infinite, and refused later
         rewards = values.astype(np.float32)
     beside = np.isin(rewards, (0, 1)) & (rewards != values)
-    _refuse(beside, path, f"column {column.name} is 0 or 1, and not a number beside it")
+    _refuse(beside, path, column, "is 0 or 1, and not a number beside it")
     return rewards
 
 
@@ -208,7 +208,7 @@ def _episodes(column: pd.Series[Any], path: Path) -> npt.NDArray[np.int64]:
         codes, _ = pd.factorize(column)
     except TypeError as error:  # of lists, such as Parquet may hold
         raise InputError(f"{path}: column {column.name} is a number or a name: {error}") from error
-    _refuse(codes < 0, path, f"column {column.name} names the row's episode")
+    _refuse(codes < 0, path, column, "names the row's episode")
     return np.asarray(codes, dtype=np.int64)
 
 
@@ -216,13 +216,13 @@ def _integers(column: pd.Series[Any], path: Path) -> npt.NDArray[np.int64]:
     values = _numbers(column)
     with np.errstate(invalid="ignore"):
         whole = (np.abs(values) <= _LARGEST) & (values == np.floor(values))
-    _refuse(~whole, path, f"column {column.name} is a whole number")
+    _refuse(~whole, path, column, "is a whole number")
     return values.astype(np.int64)
 
 
 def _booleans(column: pd.Series[Any], path: Path) -> npt.NDArray[np.bool_]:
     values = _numbers(column)
-    _refuse(~np.isin(values, (0, 1)), path, f"column {column.name} is true or false, or 1 or 0")
+    _refuse(~np.isin(values, (0, 1)), path, column, "is true or false, or 1 or 0")
     return np.asarray(values == 1)
 
 
@@ -236,6 +236,8 @@ def _numbers(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
     return np.asarray(numbers.to_numpy(np.float64, na_value=np.nan))
 
 
-def _refuse(bad: npt.NDArray[np.bool_], path: Path, rule: str) -> None:
+def _refuse(bad: npt.NDArray[np.bool_], path: Path, column: pd.Series[Any], rule: str) -> None:
     if bad.any():
-        raise InputError(f"{path}: {name_rows(bad)}: {rule}")
+        value = column.iloc[[bad.argmax()]]
+        found = "an empty field" if value.isna().all() else textwrap.shorten(str(value.item()), 60)
+        raise InputError(f"{path}: {name_rows(bad)}: column {column.name} {rule}, not {found}")

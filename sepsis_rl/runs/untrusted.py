@@ -7,12 +7,14 @@ name before anything uses it.
 from __future__ import annotations
 
 import copy
+import io
 import pickle
 import re
 import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import fsspec
 import lightning.pytorch as pl
@@ -34,8 +36,15 @@ from sepsis_rl.runs.patterns import (
     pattern_of,
 )
 
-# What torch's weights-only reader raises on bytes that are no checkpoint, found by trying many.
-_UNREADABLE = (*WRONG_ENTRY, pickle.UnpicklingError, struct.error, EOFError, AssertionError)
+# What zipfile and torch's reader raise on bytes that are no checkpoint, found by trying many.
+_UNREADABLE = (
+    *WRONG_ENTRY,
+    pickle.UnpicklingError,
+    struct.error,
+    zipfile.BadZipFile,
+    EOFError,
+    AssertionError,
+)
 _OLDEST_LIGHTNING: Final = Version("2.0.0")  # it rewrites the entries of older ones
 
 
@@ -83,7 +92,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         InputError: There is no such file, or it is no checkpoint of this project.
     """
     try:
-        with fsspec.open(str(path), "rb") as file:
+        with fsspec.open(str(path), "rb") as opened:
+            # A server may send files from their beginning only.
+            file = io.BytesIO(opened.read()) if "://" in str(path) else opened
+            _refuse_damaged(file)
+            file.seek(0)
             checkpoint: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"checkpoint {path}: there is no such file") from error
@@ -93,8 +106,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise InputError(f"checkpoint {path} cannot be read: {error.strerror or error}") from error
     except _UNREADABLE as error:
         raise InputError(
-            f"checkpoint {path} cannot be read: it is torn, or holds more than tensors and plain "
-            "values and was not loaded for safety"
+            f"checkpoint {path} cannot be read: it is torn or damaged, or holds more than tensors "
+            "and plain values and was not loaded for safety"
         ) from error
     if mismatch(checkpoint, {"sepsis_rl": {"format": int, str: object}, str: object}) is not None:
         raise InputError(f"checkpoint {path} was not written by sepsis-rl")
@@ -114,6 +127,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     ):
         raise InputError(f"checkpoint {path} cannot be used: its entries do not belong together")
     return checkpoint
+
+
+def _refuse_damaged(file: IO[bytes]) -> None:
+    """Checks the sums of an archive, which torch's reader leaves out: a flipped bit is a weight."""
+    with zipfile.ZipFile(file) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise zipfile.BadZipFile("torch compresses nothing")  # and a small file stays small
+        if archive.testzip() is not None:
+            raise zipfile.BadZipFile("an entry is not what was written")
 
 
 def _require(checkpoint: dict[str, Any], pattern: dict[Any, Any], path: str | Path) -> None:

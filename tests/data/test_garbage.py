@@ -223,7 +223,7 @@ MUTATIONS = {
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("number", [6, pytest.param(56, marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore")  # of readers that are handed garbage
-def test_mutated_files(tmp_path, suffix, number):
+def test_mutated_files(tmp_path, suffix, number, count):
     """Twelve mutations of 56 files in three formats: 2,016."""
     path = tmp_path / f"data.{suffix}"
     messages, loaded = [], 0
@@ -248,4 +248,5 @@ def test_mutated_files(tmp_path, suffix, number):
     for message in messages:
         assert str(path) in message
         assert len(message) < 1000
-    print(f"{suffix}: {len(messages)} refused, {loaded} valid")
+    tried = number * len(MUTATIONS)
+    count(f"damaged {suffix} files: {tried}, {len(messages)} refused, {loaded} valid data sets")

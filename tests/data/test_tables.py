@@ -97,9 +97,12 @@ def test_a_data_set_survives_the_way_through_a_table(tmp_path, suffix, mdp):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"cluster": [0, 1, 2, 0.5, 0, 1]}, "row 3: column cluster is a whole number"),
-        ({"cluster": [0, 1, None, 0, None, 1]}, "row 2, 4: column cluster is a whole number"),
-        ({"dose": [0, 1, 2, "high", 1, 0]}, "row 3: column dose is a whole number"),
+        ({"cluster": [0, 1, 2, 0.5, 0, 1]}, "row 3: column cluster is a whole number, not 0.5"),
+        (
+            {"cluster": [0, 1, None, 0, None, 1]},
+            "row 2, 4: column cluster is a whole number, not an empty",
+        ),
+        ({"dose": [0, 1, 2, "high", 1, 0]}, "row 3: column dose is a whole number, not high"),
         ({"dose": [0, 1, 2, 1e300, 1, 0]}, "row 3: column dose is a whole number"),
         ({"dose": [0, 1, 2, np.inf, 1, 0]}, "row 3: column dose is a whole number"),
         ({"stay": ["a", None, "b", "b", "b", "c"]}, "row 1: column stay names the row's episode"),

@@ -203,6 +203,13 @@ def test_a_broken_rule_is_refused_on_load(tmp_path, changes, rows, rule):
     assert str(error.value).startswith(f"{path}: row {rows}: {rule}")
 
 
+def test_a_broken_rule_shows_the_row(tmp_path):
+    path = tmp_path / "bad.npz"
+    make_transitions({"action": {5: -1}}).save(path)
+    with pytest.raises(InputError, match=r"; row 5 holds episode 2, step 0, .*action -1"):
+        Transitions.load(path)
+
+
 @pytest.mark.parametrize(
     ("changes", "rows", "rule"),
     [
@@ -234,7 +241,7 @@ def test_a_rule_of_the_tables_or_of_survival(changes, rows, rule):
     further = {"survival": True} if rule == SURVIVAL_RULE else TABLES
     with pytest.raises(InputError) as error:
         check_rules(transitions, N_STATES, N_ACTIONS, **further, where="some.npz")
-    assert str(error.value) == f"some.npz: row {rows}: {rule}"
+    assert str(error.value).startswith(f"some.npz: row {rows}: {rule}; row {rows[0]} holds ")
 
 
 def test_rewards_that_are_survival_pass():

@@ -2,17 +2,20 @@
 
 import copy
 import functools
+import io
 import json
 import pickle
 import re
 import shutil
 import threading
+import zipfile
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from comparing import assert_equal
 
 from sepsis_rl.algorithms import CQL
 from sepsis_rl.errors import InputError
@@ -53,17 +56,40 @@ def damaged(data):
         yield rng.bytes(size)
     for size in rng.integers(1, 100, 200):
         yield b"\x80\x02" + rng.bytes(size)  # the beginning of a pickle
+    # What unpacks to a thousand times as much.
+    with zipfile.ZipFile(packed := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(10**7))
+    yield packed.getvalue()
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # torch's, before it gives up
-def test_any_damaged_file_is_refused_by_name(finished_runs, tmp_path):
+def test_any_damaged_file_is_refused_by_name(finished_runs, tmp_path, count):
     path = tmp_path / "bad.ckpt"
-    for content in damaged(last(finished_runs, "cql").read_bytes()):
+    files = list(damaged(last(finished_runs, "cql").read_bytes()))
+    for content in files:
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"bad\.ckpt"):
             read_checkpoint(path)
+    count(f"torn and foreign checkpoints: {len(files)}, all refused by name")
     with pytest.raises(InputError, match=tmp_path.name):
         read_checkpoint(tmp_path)
+
+
+def test_a_flipped_bit_is_refused_or_changes_nothing(finished_runs, tmp_path, count):
+    """Most bits are a weight's; some of the archive's own are read by nobody."""
+    data = last(finished_runs, "cql").read_bytes()
+    whole = read_checkpoint(last(finished_runs, "cql"))
+    path, rng, refused = tmp_path / "bad.ckpt", np.random.default_rng(1), 0
+    for place in rng.integers(len(data), size=300):
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << rng.integers(8)
+        path.write_bytes(flipped)
+        try:
+            assert_equal(read_checkpoint(path), whole)
+        except InputError:
+            refused += 1
+    assert refused > 200
+    count(f"checkpoints with a flipped bit: 300, {refused} refused, the others as they were")
 
 
 @pytest.mark.parametrize(
@@ -317,7 +343,7 @@ def change_something(checkpoint, rng):
 
 @pytest.mark.parametrize("number", [15, pytest.param(300, marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore")  # of a ModelCheckpoint that knows no files, and of torch
-def test_any_other_value_is_refused_or_does_no_harm(resume, number):
+def test_any_other_value_is_refused_or_does_no_harm(resume, number, count):
     """Whatever is changed: one message or a run to the end."""
     refused = 0
     for index in range(number):
@@ -328,6 +354,7 @@ def test_any_other_value_is_refused_or_does_no_harm(resume, number):
         refused += ran.code == 2
         assert ran.code == 0 or "last.ckpt" in ran.err.splitlines()[-1], (index, ran.err)
     assert 0.5 * number < refused < number
+    count(f"checkpoints with a changed entry: {number}, {refused} refused, the others ran")
 
 
 # -- at an address -------------------------------------------------------------------------------

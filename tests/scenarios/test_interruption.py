@@ -222,6 +222,14 @@ def test_a_full_disk(words, disk, tmp_path):
     assert not any((run / "checkpoints").glob(".*.tmp"))
 
 
+def test_a_disk_that_is_full_before_the_last_checkpoint(words, disk, tmp_path):
+    """One of 9 MB fits, and is the one to go on from whatever its name."""
+    process = CommandProcess([*words["cql"], "--model.hidden_dims", "[512,512]"], tmp_path)
+    kept = "runs/cql/version_0/checkpoints/step=20.ckpt"
+    assert_told(process, "No space left on device", "last.ckpt", f"--ckpt_path {kept}")
+    assert [path.name for path in checkpoints(disk / "cql" / "version_0")] == ["step=20.ckpt"]
+
+
 @pytest.mark.slow
 def test_a_disk_that_becomes_read_only(words, disk, tmp_path):
     process, run = started(words, tmp_path, "cql")
