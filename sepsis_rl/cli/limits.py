@@ -45,6 +45,7 @@ LIMITS: Final[Mapping[str, tuple[str, Callable[[Any], bool]]]] = {
     "checkpoint.filename": ("a name such as {step}", _is_template),
     "checkpoint.mode": ("min or max", ("min", "max").__contains__),
     "checkpoint.save_top_k": ("an integer from -1 upward", _from(-1)),
+    **{name: ("a path", lambda value: value != "") for name in ("data.path", "output")},
     "trainer.accumulate_grad_batches": ("an integer from 1 upward", _from(1)),
     "trainer.check_val_every_n_epoch": ("an integer from 1 upward, or null", _from(1)),
     "trainer.gradient_clip_val": ("a number from 0 upward, or null", _from(0)),
@@ -101,7 +102,8 @@ def check_values(config: Mapping[str, Any]) -> None:
             )
         accepted, holds = LIMITS.get(name, ("", _anything))
         if not holds(value):
-            raise InputError(f"{name}={value} cannot be used: give {accepted}")
+            given = value if value != "" else repr("")
+            raise InputError(f"{name}={given} cannot be used: give {accepted}")
 
 
 def check_config(path: Path) -> None:

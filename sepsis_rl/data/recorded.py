@@ -238,7 +238,7 @@ class RecordedEpisodes:
         if self.path is not None:
             if not (self.path.is_file() or (self.path / "metadata.json").is_file()):
                 what = "it is no file" if self.path.exists() else "there is no such file"
-                what = "it is no Minari data set" if self.path.is_dir() else what
+                what = "it is a folder, and no Minari data set" if self.path.is_dir() else what
                 raise InputError(f"data.path={self.path}: {what}")
             data = read_episodes(self.path, self.columns, self.mdp, self.n_states, self.n_actions)
             shares = (self.held_out_share, self.report_share)

@@ -99,6 +99,7 @@ def wrong(finished_runs, tmp_path, small, count):
         if command != "fit":  # such as select, which leaves its choice in the run's folder
             for name in ("cql", "sweep"):
                 shutil.copytree(finished_runs / "runs" / name, folder / "runs" / name)
+        before = set(folder.rglob("*"))
         words = [command, *COMPLETE.get(command, ())]
         if command == "fit":
             words += [*training, "--trainer.logger.init_args.save_dir=new"]
@@ -115,7 +116,7 @@ def wrong(finished_runs, tmp_path, small, count):
             except Exception as error:
                 code = f"{type(error).__name__}: {error}"
         codes[code] += 1
-        left = [path.name for path in folder.iterdir() if path.name not in ("runs", "data")]
+        left = sorted(str(path) for path in set(folder.rglob("*")) - before)
         shutil.rmtree(folder)
         return "" if code == 0 else _wrong_with(code, err.getvalue(), left, option, odd)
 

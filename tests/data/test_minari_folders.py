@@ -127,7 +127,7 @@ def test_collected_either_way_a_run_has_the_same_data(lightning, tmp_path):
 def test_without_minari_one_line_says_how_to_install_it(lightning, tmp_path, monkeypatch):
     (tmp_path / "records").mkdir()
     ran = lightning("fit", "cql", "--data.path=records")
-    assert (ran.code, "records: it is no Minari data set" in ran.err) == (2, True)
+    assert (ran.code, "records: it is a folder, and no Minari data set" in ran.err) == (2, True)
     (tmp_path / "records" / "metadata.json").write_text("{}")
     monkeypatch.setitem(sys.modules, "minari", None)
     for ran in (
