@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from sepsis_rl import __version__
 from sepsis_rl.errors import InputError, LostProcessError, printable
@@ -53,6 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         was stopped.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        return _run_to_a_code(words)
+
+
+def _run_to_a_code(words: list[str]) -> int:
     try:
         _dispatch(words)
     except InputError as error:
@@ -121,6 +128,11 @@ def _help() -> str:
         "lightning --print_completion bash (or zsh, ...) writes a script that completes them.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Shows what is said, and not the line of code that says it."""
+    print(f"lightning: warning: {printable(str(message))}", file=sys.stderr)
 
 
 def _fail(code: int, message: str) -> int:

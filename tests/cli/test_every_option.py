@@ -87,6 +87,10 @@ def is_drawn(*case: str) -> bool:
     return zlib.crc32(" ".join(case).encode()) % 150 == 0
 
 
+# Other data than the checkpoint's are warned of, and are a result.
+pytestmark = pytest.mark.filterwarnings("ignore:the checkpoint was trained on other data")
+
+
 @pytest.fixture
 def wrong(finished_runs, tmp_path, small, count):
     """What goes wrong where an option is given what it cannot be; an empty text if nothing."""

@@ -85,3 +85,14 @@ def test_the_input_error_behind_an_exception():
     assert input_error_behind(error) is wrong
     unrelated.__cause__ = error
     assert input_error_behind(unrelated) is wrong
+
+
+@pytest.mark.filterwarnings("default:the checkpoint was trained on other data")
+def test_a_warning_is_a_sentence(runs, lightning):
+    """Without the line of code that warns."""
+    ran = lightning("validate", "cql", "--ckpt_path=last", "--data.seed=0")
+    assert ran.code == 0
+    (line,) = ran.err.splitlines()
+    assert line.startswith(
+        "lightning: warning: the checkpoint was trained on other data than these"
+    )
