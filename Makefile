@@ -131,7 +131,7 @@ benchmark: $(STAMP) ## measure the speed of environment and training, one after 
 verify-resume: $(STAMP) ## kill and resume a run of CONFIG for STEPS steps, compare it with one left alone
 	@$(BIN)/python benchmarks/verify_resume.py --config $(CONFIG) --steps $(STEPS) $(ARGS)
 
-verify-kill: $(STAMP) ## kill and resume the four kinds of runs N times, count identical ends: half a minute each
+verify-kill: $(STAMP) ## kill and resume the four kinds of runs N times, count identical ends: half a minute to a minute each
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/verify_resume.py --kills $(N) --steps 300 $(ARGS)
 
 verify-damage: $(STAMP) ## damage 2,016 data files and a thousand checkpoints, count what is refused: some minutes

@@ -75,12 +75,13 @@ def test_any_damaged_file_is_refused_by_name(finished_runs, tmp_path, count):
         read_checkpoint(tmp_path)
 
 
-def test_a_flipped_bit_is_refused_or_changes_nothing(finished_runs, tmp_path, count):
+@pytest.mark.parametrize("number", [30, pytest.param(300, marks=pytest.mark.slow)])
+def test_a_flipped_bit_is_refused_or_changes_nothing(finished_runs, tmp_path, number, count):
     """Most bits are a weight's; some of the archive's own are read by nobody."""
     data = last(finished_runs, "cql").read_bytes()
     whole = read_checkpoint(last(finished_runs, "cql"))
     path, rng, refused = tmp_path / "bad.ckpt", np.random.default_rng(1), 0
-    for place in rng.integers(len(data), size=300):
+    for place in rng.integers(len(data), size=number):
         flipped = bytearray(data)
         flipped[place] ^= 1 << rng.integers(8)
         path.write_bytes(flipped)
@@ -88,8 +89,8 @@ def test_a_flipped_bit_is_refused_or_changes_nothing(finished_runs, tmp_path, co
             assert_equal(read_checkpoint(path), whole)
         except InputError:
             refused += 1
-    assert refused > 200
-    count(f"checkpoints with a flipped bit: 300, {refused} refused, the others as they were")
+    assert refused > 0.7 * number
+    count(f"checkpoints with a flipped bit: {number}, {refused} refused, the others as they were")
 
 
 @pytest.mark.parametrize(
