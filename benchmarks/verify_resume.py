@@ -4,10 +4,11 @@
     make verify-resume CONFIG=my.yaml ARGS="--model.alpha 0.1" STEPS=5000
     make verify-kill N=100                                      the four kinds of runs, 100 kills
 
-A run is killed (SIGKILL, all its processes) at a random moment between the making of its folder and
-its end, while it trains, evaluates or writes. Weights, target network, optimizer, evaluations,
-TensorBoard's curves and `metrics.json` are compared to the bit, on this machine. A run that was
-killed before its first checkpoint is started anew.
+A run is killed (SIGKILL, all its processes) at a random moment before its end, while it trains,
+evaluates or writes: a run of your config after its first checkpoint, the four kinds from the making
+of their folders on, where those that have no checkpoint yet are started anew. Weights, target
+network, optimizer, evaluations, TensorBoard's curves and `metrics.json` are compared to the bit, on
+this machine.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ from rich.console import Console
 from rich.table import Table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from sepsis_rl.runs import described
 from sepsis_rl.runs.untrusted import read_checkpoint
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-LAST = Path("checkpoints", "last.ckpt")
-# Many evaluations and checkpoints, that many kills meet one, and episodes enough for their paths.
+LAST = Path(described.FOLDER, described.LAST)
+# So small that a run takes seconds, of which training is a good part.
 SHORT = ("--data.episodes=1000", "--evaluation.patients=1000", "--ope.resamples=20")
 KINDS = {
     "rows": (CONFIGS / "essay/cql.yaml", SHORT),
@@ -82,10 +84,13 @@ class Kind:
         config: File for `--config`.
         options: More words.
         steps: Of a run.
+        since: File or folder in a run's own, from which on it may be killed.
         home: Where its folders are made.
     """
 
-    def __init__(self, config: str | Path, options: tuple[str, ...], steps: int, home: Path):
+    def __init__(
+        self, config: str | Path, options: tuple[str, ...], steps: int, since: Path, home: Path
+    ) -> None:
         self.words = [
             sys.executable, "-m", "sepsis_rl", "fit", "--config", str(config), *options,
             "--trainer.max_steps", str(steps),
@@ -94,12 +99,13 @@ class Kind:
             "--trainer.logger.init_args.save_dir",
         ]  # fmt: skip
         self.steps = steps
+        self._since = since
         self._home = home
         self._runs = 0
         self.seconds = 0.0
 
     def straight(self) -> Path:
-        """Folder of a run that is left alone; notes how long it has one."""
+        """Folder of a run that is left alone; notes for how long it may be killed."""
         folder = self._new()
         run = self._start(folder)
         begun = time.monotonic()
@@ -107,12 +113,12 @@ class Kind:
         self.seconds = time.monotonic() - begun
         return folder
 
-    def killed(self, rng: random.Random) -> tuple[Path, int]:
+    def killed(self, rng: random.Random) -> tuple[Path, int | None]:
         """Kills a run and goes on with it to its end.
 
         Returns:
-            Folder of the run that ended, and the step of the checkpoint it went on from; -1 where
-            it had none yet.
+            Folder of the run that ended, and the step of the checkpoint it went on from; None
+            where it had none yet.
         """
         folder = self._new()
         while True:  # until one is killed before it ends
@@ -124,22 +130,22 @@ class Kind:
             self._end(run)
             folder = self._new()
         _kill(run)
+        again = [*self.words, str(folder.parents[1])]
         if not (folder / LAST).is_file():
-            self._end(self._start(folder, "version_1"))
-            return folder.with_name("version_1"), -1
+            self._end(self._popen(again))
+            return folder.with_name("version_1"), None
         step = read_checkpoint(folder / LAST)["global_step"]
-        home = str(folder.parents[1])
-        self._end(self._popen([*self.words, home, "--ckpt_path", "last"]))
+        self._end(self._popen([*again, "--ckpt_path", "last"]))
         return folder, step
 
     def _new(self) -> Path:
         self._runs += 1
         return self._home / str(self._runs) / "verify" / "version_0"
 
-    def _start(self, folder: Path, version: str = "version_0") -> subprocess.Popen[bytes]:
-        """Starts a run and waits for its folder."""
+    def _start(self, folder: Path) -> subprocess.Popen[bytes]:
+        """Starts a run and waits until it may be killed."""
         run = self._popen([*self.words, str(folder.parents[1])])
-        while not folder.with_name(version).exists() and run.poll() is None:
+        while not (folder / self._since).exists() and run.poll() is None:
             time.sleep(0.001)
         return run
 
@@ -181,7 +187,8 @@ def main() -> int:
         for place, (name, (config, more)) in enumerate(chosen.items()):
             kills = (known.kills + len(chosen) - 1 - place) // len(chosen)
             extra = () if known.config else (f"--data.cache_dir={home}/data", *options)
-            kind = Kind(config, (*more, *extra), known.steps, Path(home, str(place)))
+            since = LAST if known.config else Path()
+            kind = Kind(config, (*more, *extra), known.steps, since, Path(home, str(place)))
             try:
                 outcomes.append(_outcome(name, kind, kills, rng, console))
             except subprocess.CalledProcessError:
@@ -205,11 +212,11 @@ def _outcome(name: str, kind: Kind, kills: int, rng: random.Random, console: Con
             run, step = kind.killed(rng)
         differences = compare(run, straight)
         outcome.ends += 1
-        outcome.early += step < 0
+        outcome.early += step is None
         for part in PARTS:
             outcome.same[part] += differences[part] is None
         told = [f"{part} {where}" for part, where in differences.items() if where is not None]
-        since = "started anew" if step < 0 else f"gone on with from step {step:,}"
+        since = "started anew" if step is None else f"gone on with from step {step:,}"
         console.print(f"  {number}/{kills} killed, {since}: {'; '.join(told) or 'identical'}")
     return outcome
 

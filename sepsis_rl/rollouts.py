@@ -75,7 +75,7 @@ def roll_out(
     """
     word = _stage_seed(patients, seed, stage)
     tables = torch.tensor(stack_policies(policies, mdp.admissible.shape), device=device)
-    n_policies, n_patients = len(policies), len(patients)
+    n_policies, n_patients = shape = len(policies), len(patients)
     env = BatchedSepsisEnv(
         mdp,
         n_policies * n_patients,
@@ -92,11 +92,9 @@ def roll_out(
         keys = hash_address(keys, policy)  # type: ignore[assignment]
     history: list[tuple[Tensor, Tensor]] | None = [] if courses else None
     rollout = _play(env, states, tables, policy, keys, history)
-    shape = (n_policies, n_patients)
     survived, length = rollout.survived.view(shape), rollout.length.view(shape)
-    if history is None:
-        return Rollout(survived, length)
-    return Rollout(survived, length, *_courses(states, history, length))
+    kept = () if history is None else _courses(states, history, length)
+    return Rollout(survived, length, *kept)
 
 
 def _courses(

@@ -54,14 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         was stopped.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
-        return _run_to_a_code(words)
-
-
-def _run_to_a_code(words: list[str]) -> int:
     try:
-        _dispatch(words)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            _dispatch(words)
     except InputError as error:
         return _fail(2, str(error))
     except OSError as error:

@@ -48,7 +48,7 @@ def check_rules(
 
     def refuse(bad: npt.NDArray[np.bool_], rule: str) -> None:
         if bad.any():
-            raise InputError(f"{where}: {name_rows(bad)}: {rule}; {_shown(rows, bad)}")
+            raise InputError(f"{where}: {name_rows(bad)}: {rule}; {_first_row(rows, bad)}")
 
     for name, limit in (
         ("observation", n_states),
@@ -106,7 +106,7 @@ def name_rows(bad: npt.NDArray[np.bool_]) -> str:
     return f"row {shown}{more}"
 
 
-def _shown(rows: Transitions, bad: npt.NDArray[np.bool_]) -> str:
+def _first_row(rows: Transitions, bad: npt.NDArray[np.bool_]) -> str:
     """What the first of the marked rows holds."""
     first = int(bad.argmax())
     names = ("episode", "step", "observation", "action", "reward", "next_observation")
