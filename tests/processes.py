@@ -1,11 +1,11 @@
 """The `lightning` command in real processes, without waiting for its imports each time."""
 
-import faulthandler
 import multiprocessing
 import os
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 # Its children begin with everything imported.
@@ -14,7 +14,7 @@ _SERVER.set_forkserver_preload(["sepsis_rl.cli.training"])
 
 
 def _run(words, folder, environment):
-    """What the process does: the command, and on SIGUSR2 the line where it is."""
+    """What the process does: the command, and on SIGUSR2 the names of the functions it is in."""
     import torch
     from matplotlib.figure import Figure
 
@@ -26,11 +26,18 @@ def _run(words, folder, environment):
 
     os.chdir(folder)
     os.environ.update(environment)
-    with open("screen", "wb") as screen, open("stack.new", "wb") as stack:
+    with open("screen", "wb") as screen, open("stack.new", "w") as stack:
         os.dup2(screen.fileno(), 1)
         os.dup2(screen.fileno(), 2)
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-        faulthandler.register(signal.SIGUSR2, file=stack, all_threads=False)
+
+        # Not by faulthandler: it looks in the middle of an instruction, which not every frame
+        # survives.
+        def tell_where(_, frame):
+            names = (at.f_code.co_name for at, _ in traceback.walk_stack(frame))
+            print(*names, file=stack, flush=True)
+
+        signal.signal(signal.SIGUSR2, tell_where)
         os.rename("stack.new", "stack")  # there once the signal is taken
         torch.set_num_threads(1)
         code = main(words)
@@ -94,7 +101,7 @@ class CommandProcess:
         self.send(signal.SIGUSR2)
         while stack.stat().st_size == size and self.running:
             time.sleep(0.0005)
-        return f" in {function}\n" in stack.read_bytes()[size:].decode()
+        return function in stack.read_bytes()[size:].decode().split()
 
     @property
     def screen(self):
