@@ -44,6 +44,7 @@ def test_the_real_environment_is_known_in_any_order_of_imports(imports: str) -> 
     assert "icu_sepsis" in imports or ran.stderr == ""
 
 
+@pytest.mark.slow
 def test_gymnasium_alone_finds_the_batched_one_by_its_module() -> None:
     script = (
         f"import gymnasium; envs = gymnasium.make_vec('sepsis_rl:{BATCHED_ID}', num_envs=1000,"

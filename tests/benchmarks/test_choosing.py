@@ -33,6 +33,7 @@ def test_which_kinds_stand_together(choosing, script):
     assert found == expected
 
 
+@pytest.mark.slow
 def test_what_a_choice_lost(choosing, mdp, monkeypatch):
     monkeypatch.setattr(choosing, "HELD_OUT", (100, 300))
     monkeypatch.setattr(choosing, "RESAMPLES", 3)

@@ -75,6 +75,7 @@ def test_the_sanity_check_of_the_loop_is_left_out(trainer, module):
     assert not module.logged
 
 
+@pytest.mark.slow
 def test_checkpoints_can_be_kept_by_an_estimate(lightning, data, tmp_path):
     """No simulator is needed to choose the step."""
     options = ("--checkpoint.monitor=ope/fqe", "--checkpoint.mode=max", "--checkpoint.save_top_k=1")

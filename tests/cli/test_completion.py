@@ -33,6 +33,7 @@ def script(tmp_path_factory):
     return written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "completed"),
     [

@@ -83,8 +83,8 @@ def _flat(config, prefix=""):
 
 
 def is_drawn(*case: str) -> bool:
-    """One in a hundred and fifty, the same each time."""
-    return zlib.crc32(" ".join(case).encode()) % 150 == 0
+    """One in two hundred and fifty, the same each time."""
+    return zlib.crc32(" ".join(case).encode()) % 250 == 0
 
 
 # Other data than the checkpoint's are warned of, and are a result.

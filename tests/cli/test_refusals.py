@@ -179,6 +179,7 @@ def test_a_damaged_table_of_metrics_is_left_alone(lightning, runs):
     assert "test" in json.loads(path.with_name("metrics-1.json").read_text())
 
 
+@pytest.mark.slow
 def test_weights_alone_are_scored_but_do_not_go_on(lightning):
     options = ["--checkpoint.save_weights_only=true", "--trainer.max_steps=2"]
     assert lightning("fit", "cql", *options).code == 0

@@ -18,7 +18,11 @@ WRITTEN = [
 
 
 @pytest.mark.parametrize(
-    ("logger", "more"), [("CSVLogger", ["hparams.yaml", "metrics.csv"]), ("false", [])]
+    ("logger", "more"),
+    [
+        pytest.param("CSVLogger", ["hparams.yaml", "metrics.csv"], marks=pytest.mark.slow),
+        ("false", []),
+    ],
 )
 def test_any_logger_leaves_a_run_that_all_commands_read(lightning, logger, more):
     """It goes on in its own folder, and a second one takes the next number."""

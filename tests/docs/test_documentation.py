@@ -143,15 +143,23 @@ def folder(lightning, runs, checkout):
 
 
 SLOW = (
+    "lightning fit --config configs/cql.yaml --model.actions supported --model.min_action_count 5",
     "lightning fit --config configs/cql.yaml --model.alpha '[0.01,0.05]' --model.seed '[1,2,3,4]'",
-    "lightning fit --config configs/sweep.yaml",
+    "lightning fit --config configs/cql.yaml --model.alpha 0.1 --seed_everything 7 --data.seed 7",
+    "lightning fit --config configs/cql.yaml --trainer.logger CSVLogger",
+    "lightning fit --config configs/cql.yaml --trainer.logger false",
+    "lightning fit --config configs/cql.yaml --trainer.max_steps 1000 --evaluation.patients 100000",
+    "lightning fit --config configs/sweep.yaml --model.share 1/3",
     "lightning fit --config configs/sweep.yaml --model.share 2/3",
     "lightning fit --config configs/sweep.yaml --model.share 3/3",
+    "lightning fit --config configs/sweep.yaml",
     "lightning report runs/essay-cql/version_0 runs/essay-bc/version_0 --output report",
     "lightning report runs/sweep/version_0 runs/bc/version_0 --output report",
     "lightning scorecard runs/cql/version_0 runs/sweep/version_0 --output card",
+    "lightning select runs/cql/version_0 runs/sweep/version_0 --truth",
+    "lightning select runs/sweep/version_0 runs/cql/version_0 --truth",
 )
-"""Commands of more than a few seconds; other tests run each of them in another form."""
+"""Commands of some seconds; other tests run each of them in another form."""
 
 
 def test_the_slow_commands_are_still_shown() -> None:

@@ -113,6 +113,7 @@ def test_sorting(visit, page, find, texts, content):
         assert (np.diff(found) <= 0).all(), order
 
 
+@pytest.mark.slow
 def test_searching(visit, page, find, texts, content, active):
     visit(page, "#states")
     box = find("#state-query")

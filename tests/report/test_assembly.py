@@ -97,6 +97,12 @@ def test_the_same_runs_make_the_same_report(runs, report):
         assert path.read_bytes() == (two / path.name).read_bytes(), path.name
 
 
+@pytest.fixture(scope="module")
+def everything(experiment, protocol):
+    """The names of all exhibits."""
+    return [exhibit.name for exhibit in draw(experiment.members, experiment, protocol)]
+
+
 @pytest.mark.parametrize(
     ("settings", "missing"),
     [
@@ -107,11 +113,10 @@ def test_the_same_runs_make_the_same_report(runs, report):
     ],
 )
 def test_what_the_runs_do_not_have_is_not_drawn(
-    experiment, only, protocol, drawn, settings, missing
+    everything, only, protocol, drawn, settings, missing
 ):
     some = only(*settings)
     exhibits = {exhibit.name: exhibit for exhibit in draw(some.members, some, protocol)}
-    everything = [exhibit.name for exhibit in draw(experiment.members, experiment, protocol)]
     assert list(exhibits) == [name for name in everything if name not in missing]
     for exhibit in exhibits.values():
         assert exhibit.figure is None or drawn(exhibit)
@@ -188,6 +193,7 @@ def test_records_of_ones_own(own_run, report):
     assert sorted(curves["step"].unique()) == [4, 8, 10]
 
 
+@pytest.mark.slow
 def test_records_of_ones_own_beside_the_simulators(runs, own_run, report):
     _, folder = report(GRID[0], own_run)
     rows = pd.read_csv(folder / "runs.csv")

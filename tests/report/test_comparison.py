@@ -287,6 +287,7 @@ def own(lightning, tmp_path):
     return ["runs/cql/version_0", "runs/bc/version_0"]
 
 
+@pytest.mark.slow
 def test_own_records(own, lightning):
     comparison = compare_policies(describe_comparable(own), patients=10, seed=4)
     names = ["cql", "bc seed=1", "bc seed=2", "random", "most recorded"]

@@ -62,6 +62,7 @@ def test_scores_are_those_of_the_last_checkpoint(experiment):
         assert np.array_equal(member.scores, expected)
 
 
+@pytest.mark.slow
 def test_shares_join(runs, lightning):
     members = ("--model.alpha=[0.1,1.0]", "--model.seed=[42,7]")
     for share in ("1/2", "2/2"):
@@ -93,12 +94,20 @@ def test_alpha_0_is_dqn_and_counts_once(new):
         (["--data.episodes=70", "--trainer.max_steps=4"], "data.episodes"),
         (["--model.learning_rate=0.01", "--trainer.max_steps=4"], "learning_rate"),
         (["--model.hidden_dims=[4,4]", "--trainer.max_steps=4"], "network"),
-        (["--model.gamma=0.5"], "it differs from runs/sweep/version_0 in gamma"),
         (["--trainer.max_steps=4"], "in its 4 steps"),
-        (["--data.seed=5", "--trainer.max_steps=9"], "in data.seed, its 9 steps"),
-        (["--data.episodes=70", "--model.learning_rate=0.01"], "in learning_rate, data.episodes"),
-        (["--data.policy=random"], "in its data"),
         (["--data.batch_size=all"], "in batch_size"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (["--model.gamma=0.5"], "it differs from runs/sweep/version_0 in gamma"),
+                (["--data.seed=5", "--trainer.max_steps=9"], "in data.seed, its 9 steps"),
+                (
+                    ["--data.episodes=70", "--model.learning_rate=0.01"],
+                    "learning_rate, data.episodes",
+                ),
+                (["--data.policy=random"], "in its data"),
+            )
+        ),
     ],
 )
 def test_the_place_of_a_run_beside_the_grid(new, options, place):

@@ -175,6 +175,7 @@ def test_runs_beside_the_grid(fitted):
     )
 
 
+@pytest.mark.slow
 def test_it_stands_on_the_page_after_the_figure_of_alpha(fitted, lightning):
     run = fitted("rows", alphas="[0.1,0.5]")
     assert lightning.main("report", run, "--output", "made", "--tries", "1").code == 0
@@ -193,6 +194,7 @@ def test_it_stands_on_the_page_after_the_figure_of_alpha(fitted, lightning):
     assert said in page
 
 
+@pytest.mark.slow
 def test_another_temperature_than_the_essays_is_said(runs, lightning):
     name = "--trainer.logger.init_args.name=small"
     assert lightning("fit", "essay/cql", name, "--model.temperature=0.01").code == 0

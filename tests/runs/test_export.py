@@ -87,6 +87,7 @@ def test_a_member_is_what_a_single_run_writes(finished_runs, tmp_path):
     assert (tmp_path / "one.ckpt").stat().st_size < 1.1 * size
 
 
+@pytest.mark.slow
 def test_learning_rates_of_members(lightning, tmp_path):
     """The stack's optimizer holds the largest; a member's has its own."""
     options = ["--model.learning_rate=[0.001,0.0003]", "--trainer.max_steps=2"]

@@ -124,6 +124,7 @@ def test_truth_beside(select, mdp):
     assert "exact %" in out
 
 
+@pytest.mark.slow
 def test_that_no_criterion_beats_chance_is_said(select, monkeypatch):
     monkeypatch.setattr("sepsis_rl.runs.choice.regret", lambda *_: 1.0)
     found, _ = judged()
@@ -133,6 +134,7 @@ def test_that_no_criterion_beats_chance_is_said(select, monkeypatch):
     assert "beats chance on one set of episodes is no proof" in select(SWEEP, BC, "--truth")
 
 
+@pytest.mark.slow
 def test_which_the_records_cannot_tell_apart(select):
     """Looked for among the ten best, on ten resamples here."""
     out = select(SWEEP, BC, "--output=choice.json")
@@ -159,6 +161,7 @@ def test_which_the_records_cannot_tell_apart(select):
     assert f"Of these {which} keeps most to decisions that are often recorded" in out
 
 
+@pytest.mark.slow
 def test_the_price_of_rare_decisions_is_an_option(select):
     """At ten lives for each nothing else counts, and on resampled episodes neither."""
     select(SWEEP, BC, "--penalty=10", "--output=choice.json")

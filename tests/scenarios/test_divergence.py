@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+import pytest
 from comparing import scalars
 
 WILD = ["--trainer.gradient_clip_val=null", "--trainer.max_steps=8"]
@@ -14,6 +15,7 @@ def story(run):
     return json.loads((Path(run) / "metrics.json").read_text())["fit"]
 
 
+@pytest.mark.slow
 def test_one_of_several(lightning):
     """The others are told as if it were not there."""
     members = ["--model.alpha=1.0", "--model.seed=3"]

@@ -150,8 +150,8 @@ def test_killed_during_an_evaluation(words, straight, tmp_path, kind):
     [
         pytest.param("cql", signal.SIGINT, marks=pytest.mark.slow),
         pytest.param("sweep", signal.SIGINT, marks=pytest.mark.slow),
-        pytest.param("cql", signal.SIGTERM, marks=pytest.mark.slow),
-        ("sweep", signal.SIGTERM),
+        ("cql", signal.SIGTERM),
+        pytest.param("sweep", signal.SIGTERM, marks=pytest.mark.slow),
     ],
 )
 def test_stopped_between_two_steps(words, straight, tmp_path, kind, number):
@@ -222,6 +222,7 @@ def test_a_full_disk(words, disk, tmp_path):
     assert not any((run / "checkpoints").glob(".*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_before_the_last_checkpoint(words, disk, tmp_path):
     """One of 9 MB fits, and is the one to go on from whatever its name."""
     process = CommandProcess([*words["cql"], "--model.hidden_dims", "[512,512]"], tmp_path)

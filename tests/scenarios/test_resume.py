@@ -94,7 +94,11 @@ def test_a_killed_run_goes_on_to_the_bit(fit, config, options):
     assert kept == {path.name for path in (straight / "checkpoints").iterdir()}
 
 
-@pytest.mark.parametrize(("config", "options"), [KINDS["cql"], KINDS["sweep"]], ids=str)
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [KINDS["cql"], pytest.param(*KINDS["sweep"], marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_a_finished_run_is_extended(fit, config, options):
     """With a schedule that does not depend on where it was to end."""
     options = [*options, "--model.schedule=constant"]
@@ -155,7 +159,7 @@ def test_going_on_from_an_earlier_checkpoint(fit):
     assert "step 8" in ran.out
 
 
-@pytest.mark.parametrize("kept", [1, 2])
+@pytest.mark.parametrize("kept", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_going_on_with_fewer_best_checkpoints(fit, kept):
     """There are two, and the third one is better or is not."""
     fit("cql", "--trainer.max_steps=8", "--model.schedule=constant")
@@ -256,6 +260,7 @@ def test_what_is_given_is_used_and_named(runs, lightning):
         assert torch.equal(weights[f"target_{name}"], weights[name])
 
 
+@pytest.mark.slow
 def test_another_schedule_is_named(fit, lightning):
     """A cosine over more steps lets the learning rate rise again; over as many it goes on."""
     assert fit("cql", "--trainer.max_steps=8", "--ckpt_path=null").err == ""
