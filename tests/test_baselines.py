@@ -161,6 +161,7 @@ def test_hedged_mixes_two_plans_by_the_evidence(mdp: TabularMDP) -> None:
     assert ((policy.probabilities > 0) <= mdp.admissible)[:713].all()
 
 
+@pytest.mark.slow
 def test_hedged_believes_what_many_records_say(mdp: TabularMDP) -> None:
     counts = _counts(mdp, 4, 50_000)
     np.testing.assert_allclose(

@@ -41,6 +41,7 @@ def test_the_path_ends_at_the_recommended_settings(ablation, settings):
     assert settings(config, words) == settings("cql", ["--model.actions=all"])
 
 
+@pytest.mark.slow
 def test_a_step_of_the_path_keeps_those_before_it(ablation, settings):
     here = settings(*ablation.options_of("value range"))["model"]["init_args"]
     assert (here["value_range"], here["tau"], here["alpha"]) == ([0, 1], 0.2, 0.5)

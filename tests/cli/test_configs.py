@@ -154,6 +154,7 @@ def made(tmp_path, lightning):
     return made
 
 
+@pytest.mark.slow
 def test_the_variations_each_vary_one_thing_of_the_grid(made, parsed):
     *fits, report = made("reproduce-more")
     assert report[0] == "report"

@@ -107,9 +107,11 @@ def everything(experiment, protocol):
     ("settings", "missing"),
     [
         (["BC"], {"3-alpha", "5-heat-map", "7-q-values", "8-lower-bound", "13-disagreements"}),
-        (["DQN"], {"3-alpha", "5-heat-map", "13-disagreements"}),
-        (["CQL α=0.1"], {"3-alpha", "5-heat-map"}),
         (["CQL α=0.1", "CQL α=1"], set()),
+        pytest.param(
+            ["DQN"], {"3-alpha", "5-heat-map", "13-disagreements"}, marks=pytest.mark.slow
+        ),
+        pytest.param(["CQL α=0.1"], {"3-alpha", "5-heat-map"}, marks=pytest.mark.slow),
     ],
 )
 def test_what_the_runs_do_not_have_is_not_drawn(

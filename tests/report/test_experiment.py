@@ -92,13 +92,13 @@ def test_alpha_0_is_dqn_and_counts_once(new):
         (["--data.seed=5", "--trainer.max_steps=8"], "elsewhere"),
         # One thing varied, also with fewer steps.
         (["--data.episodes=70", "--trainer.max_steps=4"], "data.episodes"),
-        (["--model.learning_rate=0.01", "--trainer.max_steps=4"], "learning_rate"),
-        (["--model.hidden_dims=[4,4]", "--trainer.max_steps=4"], "network"),
         (["--trainer.max_steps=4"], "in its 4 steps"),
         (["--data.batch_size=all"], "in batch_size"),
         *(
             pytest.param(*case, marks=pytest.mark.slow)
             for case in (
+                (["--model.hidden_dims=[4,4]", "--trainer.max_steps=4"], "network"),
+                (["--model.learning_rate=0.01", "--trainer.max_steps=4"], "learning_rate"),
                 (["--model.gamma=0.5"], "it differs from runs/sweep/version_0 in gamma"),
                 (["--data.seed=5", "--trainer.max_steps=9"], "in data.seed, its 9 steps"),
                 (

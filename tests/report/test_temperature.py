@@ -159,6 +159,7 @@ def test_the_other_figures_keep_to_the_essays_temperature(fitted, drawn):
         assert image[row][int(temperature == 1)] == pytest.approx(100 * np.mean(expected))
 
 
+@pytest.mark.slow
 def test_runs_beside_the_grid(fitted):
     """Shares join, and another way of training has a panel, one sentence, and no other figure."""
     alone = fitted("alone", "--model.temperature=1.0", alphas="[0.0]")

@@ -137,6 +137,7 @@ def read(monkeypatch):
     return names
 
 
+@pytest.mark.slow
 def test_each_checkpoint_is_read_once(runs, lightning, read):
     assert lightning.main("select", "runs/cql/version_0", "--resamples=2").code == 0
     assert sorted(read) == ["last.ckpt", "step=10.ckpt", "step=4.ckpt", "step=8.ckpt"]

@@ -181,6 +181,7 @@ def test_the_price_of_rare_decisions_is_an_option(select):
     assert choice["alike"] == [found[index].name for index in close]
 
 
+@pytest.mark.slow
 def test_one_policy_is_no_choice_and_few_episodes_make_a_guess(runs, lightning):
     one = ("--trainer.max_steps=1", "--trainer.val_check_interval=1")
     few = ("--data.held_out_episodes=49", "--trainer.logger.init_args.name=few")

@@ -275,6 +275,7 @@ def resume(lightning, tmp_path):
     return resume
 
 
+@pytest.mark.slow
 def test_callbacks_of_somebody_else_are_restored(resume):
     ran = resume(lambda held: held["callbacks"][STOPPED].update(wait_count=7))
     assert ran.code == 0

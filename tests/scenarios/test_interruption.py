@@ -242,6 +242,7 @@ def test_a_disk_that_becomes_read_only(words, disk, tmp_path):
     assert last(run)["global_step"] == INTERVAL
 
 
+@pytest.mark.slow
 def test_a_run_folder_removed_under_way(words, tmp_path):
     process, run = started(words, tmp_path, "cql")
     shutil.rmtree(run)

@@ -68,7 +68,7 @@ def in_folder(name):
 @pytest.mark.parametrize(
     ("config", "options"),
     [
-        pytest.param(*kind, id=name, marks=[] if name in ("cql", "sweep") else pytest.mark.slow)
+        pytest.param(*kind, id=name, marks=[] if name == "cql" else pytest.mark.slow)
         for name, kind in KINDS.items()
     ],
 )
@@ -94,11 +94,8 @@ def test_a_killed_run_goes_on_to_the_bit(fit, config, options):
     assert kept == {path.name for path in (straight / "checkpoints").iterdir()}
 
 
-@pytest.mark.parametrize(
-    ("config", "options"),
-    [KINDS["cql"], pytest.param(*KINDS["sweep"], marks=pytest.mark.slow)],
-    ids=str,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("config", "options"), [KINDS["cql"], KINDS["sweep"]], ids=str)
 def test_a_finished_run_is_extended(fit, config, options):
     """With a schedule that does not depend on where it was to end."""
     options = [*options, "--model.schedule=constant"]
@@ -120,6 +117,7 @@ def test_a_finished_run_is_extended(fit, config, options):
         assert [point for point in points if point[0] != extra] == expected[key], key
 
 
+@pytest.mark.slow
 def test_a_run_killed_between_two_checkpoint_files(fit):
     """The numbered one is there, `last.ckpt` is still the one before."""
     fit("cql", in_folder("straight"))
@@ -159,7 +157,8 @@ def test_going_on_from_an_earlier_checkpoint(fit):
     assert "step 8" in ran.out
 
 
-@pytest.mark.parametrize("kept", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kept", [1, 2])
 def test_going_on_with_fewer_best_checkpoints(fit, kept):
     """There are two, and the third one is better or is not."""
     fit("cql", "--trainer.max_steps=8", "--model.schedule=constant")
@@ -187,6 +186,7 @@ def test_an_end_that_was_not_written_is_written(fit):
     assert json.loads(path.read_text()) == before
 
 
+@pytest.mark.slow
 def test_going_on_leaves_the_first_config(fit):
     fit("cql", "--trainer.max_steps=4")
     run = Path("runs/cql/version_0")
@@ -203,6 +203,7 @@ def test_going_on_leaves_the_first_config(fit):
     assert [entry["step"] for entry in story(run)] == [4, 8]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_from_elsewhere_begins_a_run_of_its_own(fit):
     fit("cql", "--trainer.max_steps=4")
     path = "runs/cql/version_0/checkpoints/last.ckpt"
@@ -305,6 +306,7 @@ def test_learning_rates_given_to_members_are_the_ones_used(runs, lightning):
             assert not torch.equal(after[name][1::2], value[1::2])
 
 
+@pytest.mark.slow
 def test_a_member_of_a_sweep_goes_on_alone(runs, lightning):
     """And becomes what it becomes in the sweep."""
     members = ["--model.alpha=[0.1,1.0]", "--model.seed=[42,7]"]

@@ -191,6 +191,7 @@ def test_the_same_call_judges_nothing_anew_and_tells_and_writes_the_same(
     assert "…" not in text  # nothing cut off
 
 
+@pytest.mark.slow
 def test_the_policies_of_the_runs_are_also_compared_alone(
     mdp, policies, tmp_path, monkeypatch, capsys
 ):
