@@ -107,7 +107,7 @@ def test_policies_take_one_pass_for_all_members(data, passes):
     assert passes == [21]
 
 
-@pytest.mark.parametrize("algorithm", [BC, CQL])
+@pytest.mark.parametrize("algorithm", [pytest.param(BC, marks=pytest.mark.slow), CQL])
 def test_an_evaluation_takes_one_pass_for_all_callbacks(
     data, make_trainer, passes, monkeypatch, algorithm
 ):

@@ -40,7 +40,7 @@ def distance(population, one, other):
     ("algorithm", "settings"),
     [
         (CQL, {"alpha": [0.0, 0.5], **TARGETS, **RATES}),
-        (DQN, {**TARGETS, **RATES}),
+        pytest.param(DQN, {**TARGETS, **RATES}, marks=pytest.mark.slow),
         (BC, RATES),
     ],
     ids=["CQL", "DQN", "BC"],

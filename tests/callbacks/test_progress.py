@@ -125,6 +125,7 @@ def test_an_exception_gives_the_terminal_back(screen):
     assert not live.is_started
 
 
+@pytest.mark.slow
 def test_the_bar_of_a_run(lightning):
     """The whole of it once, with what a run hands to it."""
     options = ["--model.alpha=[0.1,0.5,1.0]", "--model.seed=42"]

@@ -17,10 +17,11 @@ WRITTEN = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("logger", "more"),
     [
-        pytest.param("CSVLogger", ["hparams.yaml", "metrics.csv"], marks=pytest.mark.slow),
+        ("CSVLogger", ["hparams.yaml", "metrics.csv"]),
         ("false", []),
     ],
 )

@@ -147,7 +147,6 @@ SLOW = (
     "lightning fit --config configs/cql.yaml --model.alpha '[0.01,0.05]' --model.seed '[1,2,3,4]'",
     "lightning fit --config configs/cql.yaml --model.alpha 0.1 --seed_everything 7 --data.seed 7",
     "lightning fit --config configs/cql.yaml --trainer.logger CSVLogger",
-    "lightning fit --config configs/cql.yaml --trainer.logger false",
     "lightning fit --config configs/cql.yaml --trainer.max_steps 1000 --evaluation.patients 100000",
     "lightning fit --config configs/sweep.yaml --model.share 1/3",
     "lightning fit --config configs/sweep.yaml --model.share 2/3",

@@ -104,6 +104,7 @@ def test_learning_rates_of_members(lightning, tmp_path):
         assert re.fullmatch(r"Note: model\.schedule=cosine over .*\n", ran.err)
 
 
+@pytest.mark.slow
 def test_the_commands_that_are_printed_work(runs, lightning):
     """In the terminal as they are; the member goes on under a name of its own."""
     source = "runs/sweep/version_0/checkpoints/last.ckpt"

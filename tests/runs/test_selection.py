@@ -105,6 +105,7 @@ def test_the_command_for_the_chosen_policy_works(select, lightning):
     assert list(Path("runs").rglob("policy.csv"))
 
 
+@pytest.mark.slow
 def test_truth_beside(select, mdp):
     out = select(SWEEP, BC, "--truth", "--output=choice.json")
     choice = json.loads(Path("choice.json").read_text())

@@ -145,15 +145,9 @@ def test_killed_during_an_evaluation(words, straight, tmp_path, kind):
 # -- stopped -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("kind", "number"),
-    [
-        pytest.param("cql", signal.SIGINT, marks=pytest.mark.slow),
-        pytest.param("sweep", signal.SIGINT, marks=pytest.mark.slow),
-        ("cql", signal.SIGTERM),
-        pytest.param("sweep", signal.SIGTERM, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_between_two_steps(words, straight, tmp_path, kind, number):
     """And the line it prints goes on with it."""
     process, run = started(words, tmp_path, kind)

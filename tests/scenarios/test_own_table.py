@@ -77,8 +77,8 @@ WAYS = list(itertools.product(ESTIMATES, ACTIONS))
 @pytest.mark.parametrize(
     ("odd", "dynamics", "actions"),
     [
-        # Each kind meets each way of both; a third of all kinds and ways does for every day.
-        pytest.param(odd, *way, marks=[pytest.mark.slow] if (kind + sum(at)) % 3 else [])
+        # Each kind meets each way of both; a fifth of all kinds and ways does for every day.
+        pytest.param(odd, *way, marks=[pytest.mark.slow] if (kind + sum(at)) % 5 else [])
         for kind, odd in enumerate(ODD)
         for at, way in zip(itertools.product(range(3), range(3)), WAYS, strict=True)
     ],

@@ -277,9 +277,10 @@ def test_another_schedule_is_named(fit, lightning):
     assert note.startswith("Note: model.schedule: cosine in the checkpoint, constant now")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "option",
-    ["alpha=2.0", *(pytest.param(o, marks=pytest.mark.slow) for o in ("gamma=0.5", "seed=7"))],
+    ["alpha=2.0", "gamma=0.5", "seed=7"],
 )
 def test_a_run_goes_on_with_what_is_given(runs, lightning, option):
     assert lightning("fit", "cql", "--trainer.max_steps=12").code == 0
