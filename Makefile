@@ -166,7 +166,7 @@ $(STAMP): pyproject.toml constraints.txt
 	| while read -r word rest; do case "$$word $$rest" in \
 		Downloading*MB\)|Using\ cached*MB\)) echo "  $$word $$rest" ;; \
 		Building\ wheel*\ started) echo "  $$word $${rest%: started}" ;; \
-		Installing\ collected*) echo "  Unpacking, about a minute" ;; esac; done \
+		Installing\ collected*) echo "  Unpacking and compiling, a minute or two" ;; esac; done \
 	|| { tail -n 20 $(LOG) >&2; echo "The installation failed; all of it is in $(LOG)" >&2; exit 1; }; \
 	echo "Installed in $$((SECONDS - started)) s"
 	@touch $@

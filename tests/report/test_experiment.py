@@ -103,7 +103,7 @@ def test_alpha_0_is_dqn_and_counts_once(new):
                 (["--data.seed=5", "--trainer.max_steps=9"], "in data.seed, its 9 steps"),
                 (
                     ["--data.episodes=70", "--model.learning_rate=0.01"],
-                    "learning_rate, data.episodes",
+                    "in learning_rate, data.episodes",
                 ),
                 (["--data.policy=random"], "in its data"),
             )

@@ -278,10 +278,7 @@ def test_another_schedule_is_named(fit, lightning):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "option",
-    ["alpha=2.0", "gamma=0.5", "seed=7"],
-)
+@pytest.mark.parametrize("option", ["alpha=2.0", "gamma=0.5", "seed=7"])
 def test_a_run_goes_on_with_what_is_given(runs, lightning, option):
     assert lightning("fit", "cql", "--trainer.max_steps=12").code == 0
     words = ["--ckpt_path", "runs/cql/version_0/checkpoints/last.ckpt", f"--model.{option}"]
